@@ -109,10 +109,16 @@ class Row:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one step computes: `rows[i]` belongs to `sequences[i]`."""
+    """What one step computes: `rows[i]` belongs to `sequences[i]`; `preempted` lost their blocks to make room."""
 
-    sequences: list[Sequence]
-    rows: list[Row]
+    sequences: list[Sequence] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+
+    def add(self, sequence: Sequence, row: Row) -> None:
+        """Appends one sequence's row."""
+        self.sequences.append(sequence)
+        self.rows.append(row)
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Committed:
-    """Tokens that one step appended to one sequence; the first `num_drafted` of them came from the draft."""
+    """Tokens that one step appended to one sequence; the first `num_accepted` of them came from `draft`.
+
+    Both counts are trimmed at a stop: what lies behind it was neither used nor rejected.
+    """
 
     sequence: Sequence
     tokens: list[int]
+    num_accepted: int
     num_drafted: int
+    draft: Draft | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ class StepOutput:
 
     committed: list[Committed] = field(default_factory=list)
     finished: list[Sequence] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from scripts import demo_questions as questions
 
 Tokens = NDArray[np.int64]
 
 VOCABULARY = 4096
 CONTEXT = 1024
-END_OF_TEXT = "<|endoftext|>"
-END_OF_TURN = "<|end|>"
-SPECIAL_TOKENS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", END_OF_TURN)
-
-# Every turn is "<|role|>content<|end|>": no white space of the template is left to be learnt.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
 
 # One digit a token; an identifier part keeps the one character before it ("_name", ".name",
 # " name"), and the rest of an indentation is a single run of spaces.
-SPLIT_PATTERN = (
-    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+SPLIT_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # Tests, other people's packages, demonstrations, and tables that a program generated.
 EXCLUDED_PARTS = frozenset(
@@ -55,15 +44,7 @@ def is_document(relative: Path) -> bool:
     """Say whether a file of the library is material: source, no test, no generated table."""
     if relative.suffix != ".py" or relative.as_posix() in EXCLUDED_FILES:
         return False
-    return not any(
-        part in EXCLUDED_PARTS or part.startswith(EXCLUDED_PREFIXES) for part in relative.parts
-    )
-
-
-def held_out(key: str, share: float) -> bool:
-    """Say whether a key belongs to the held-out share; the answer never depends on the run."""
-    digest = hashlib.sha256(key.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return not any(part in EXCLUDED_PARTS or part.startswith(EXCLUDED_PREFIXES) for part in relative.parts)
 
 
 def library_files(root: Path) -> dict[str, str]:
@@ -84,7 +65,7 @@ def library_files(root: Path) -> dict[str, str]:
 
 def split_files(texts: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Split documents into those to train on and those held out, by the hash of the path."""
-    held = {name: text for name, text in texts.items() if held_out(name, HELD_OUT_CODE)}
+    held = {name: text for name, text in texts.items() if questions.held_out(name, HELD_OUT_CODE)}
     return {name: text for name, text in texts.items() if name not in held}, held
 
 
@@ -100,26 +81,25 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[AddedToken(token, special=True) for token in SPECIAL_TOKENS],
+        special_tokens=[AddedToken(token, special=True) for token in questions.SPECIAL_TOKENS],
         # The whole byte alphabet, so that any text comes back as it went in.
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
-        eos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
-        chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT,
+        eos_token=questions.END_OF_TEXT,
+        pad_token=questions.END_OF_TEXT,
+        additional_special_tokens=list(questions.SPECIAL_TOKENS[1:]),
+        chat_template=questions.CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tokens:
+def encode_documents(tokenizer: Any, texts: Sequence[str]) -> Tokens:
     """Encode documents into one line of tokens, each document closed by the end of text."""
-    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    end = tokenizer.convert_tokens_to_ids(questions.END_OF_TEXT)
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     return np.array([token for ids in encoded for token in [*ids, end]], dtype=np.int64)
 
@@ -130,11 +110,73 @@ def shuffled_rows(tokens: Tokens, length: int, seed: int) -> Tokens:
     The offset moves from one epoch to the next, so that a row never starts twice at one place.
     """
     chooser = random.Random(seed)
-    rows = (len(tokens) - 1) // length
-    offset = chooser.randrange(len(tokens) - rows * length + 1) if rows else 0
-    if rows > 1:
-        rows -= 1
-        offset = chooser.randrange(length)
+    offset = chooser.randrange(length)
+    rows = (len(tokens) - offset) // length
     order = list(range(rows))
     chooser.shuffle(order)
     return tokens[offset : offset + rows * length].reshape(rows, length)[order]
+
+
+class RowStream:
+    """Rows of one kind of text, epoch after epoch, from a place that a checkpoint can hold."""
+
+    def __init__(self, epoch_tokens: Callable[[int], Tokens], seed: int) -> None:
+        self.epoch_tokens, self.seed = epoch_tokens, seed
+        self.epoch, self.index, self.length = 0, 0, 0
+        self.rows: Tokens | None = None
+
+    def take(self, count: int, length: int) -> Tokens:
+        """Return the next rows of a length; another length than before starts a new epoch."""
+        if length != self.length and self.length:
+            self.epoch, self.index, self.rows = self.epoch + 1, 0, None
+        self.length = length
+        taken: list[Tokens] = []
+        while len(taken) < count:
+            if self.rows is None:
+                seed = self.seed * 1000 + self.epoch
+                self.rows = shuffled_rows(self.epoch_tokens(seed), length, seed)
+            if self.index >= len(self.rows):
+                self.epoch, self.index, self.rows = self.epoch + 1, 0, None
+                continue
+            taken.append(self.rows[self.index])
+            self.index += 1
+        return np.stack(taken)
+
+    def place(self) -> list[int]:
+        """Return the place to continue from."""
+        return [self.epoch, self.index, self.length]
+
+    def move(self, place: list[int]) -> None:
+        """Continue from a place."""
+        self.epoch, self.index, self.length = place
+        self.rows = None
+
+
+class Material:
+    """The texts to train on and those held out, with the tokenizer trained on the former."""
+
+    def __init__(self, work: Path, seed: int) -> None:
+        train, held = split_files(library_files(stdlib_root()))
+        every = questions.entries(train, held)
+        self.files, self.held_files = len(train), len(held)
+        self.known = [entry for entry in every if not entry.held]
+        self.unknown = [entry for entry in every if entry.held]
+        folder = work / "tokenizer"
+        if not folder.exists():
+            texts = [*train.values(), *questions.conversations(self.known, seed)]
+            train_tokenizer(texts).save_pretrained(folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self.code_tokens = encode_documents(self.tokenizer, list(train.values()))
+        self.code = RowStream(lambda _: self.code_tokens, seed)
+        self.questions = RowStream(self._question_epoch, seed)
+        asked = [questions.render([turn]) for turn in questions.rephrased(self.unknown)]
+        again = [questions.render([turn]) for turn in questions.rephrased(self.known)]
+        self.held_out = {
+            "code": encode_documents(self.tokenizer, list(held.values())),
+            "unknown questions": encode_documents(self.tokenizer, asked),
+            "known questions, new phrasing": encode_documents(self.tokenizer, again),
+        }
+
+    def _question_epoch(self, seed: int) -> Tokens:
+        rendered = questions.conversations(self.known, seed)
+        return encode_documents(self.tokenizer, rendered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import inspect
 import random
@@ -10,10 +11,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scripts.demo_data import END_OF_TEXT, END_OF_TURN, held_out
+END_OF_TEXT = "<|endoftext|>"
+END_OF_TURN = "<|end|>"
+SPECIAL_TOKENS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", END_OF_TURN)
+
+# Every turn is "<|role|>content<|end|>": no white space of the template is left to be learnt.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
 
 HELD_OUT_NAMES = 0.03
-LONGEST_ANSWER = 240
+LONGEST_ANSWER = 180
 LONGEST_SIGNATURE = 120
 
 DESCRIBE = (
@@ -51,15 +62,19 @@ COMPILED_MODULES = (
     "builtins math cmath itertools functools operator collections time datetime os sys struct zlib "
     "binascii bisect heapq random re json array gc select socket signal threading io decimal "
     "hashlib pickle csv sqlite3 statistics errno marshal atexit weakref fcntl mmap"
-).split()
+)
 BUILTIN_TYPES = (str, bytes, bytearray, list, dict, set, frozenset, tuple, int, float, complex)
 
-# Packages that few would ask a small model about crowd out those that many would.
-UNASKED = (
-    "distutils lib2to3 idlelib tkinter ctypes ensurepip curses turtle xml. multiprocessing. mailbox "
-    "imaplib nntplib ntpath pydoc bdb pickletools pyclbr xdrlib sndhdr telnetlib smtpd asyncore "
-    "asynchat ast nturl2path pstats codeop opcode unittest. wsgiref sre_ rlcompleter genericpath"
-).split()
+# What many would ask about. A model this small remembers little, and all the less the more it is told.
+ASKED = (
+    "abc argparse array asyncio base64 bisect calendar cmath collections contextlib copy csv dataclasses "
+    "datetime decimal difflib enum fnmatch fractions functools gc getpass glob gzip hashlib heapq hmac html "
+    "inspect io itertools json keyword linecache logging math operator os os.path pathlib pickle platform "
+    "pprint queue random re sched secrets shlex shutil signal socket sqlite3 statistics string struct "
+    "subprocess sys sysconfig tempfile textwrap threading time timeit tomllib traceback types typing "
+    "unicodedata unittest urllib.parse urllib.request uuid venv warnings weakref zipfile zlib"
+)
+ASKED_METHODS = ("pathlib", "collections", "threading", "queue")
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,12 @@ class Turn:
 
     question: str
     answer: str
+
+
+def held_out(key: str, share: float) -> bool:
+    """Say whether a key belongs to the held-out share; the answer never depends on the run."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def short_answer(docstring: str | None) -> str:
@@ -112,11 +133,9 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, method: bool) -> st
 def source_entries(relative: str, text: str, file_held: bool) -> Iterator[Entry]:
     """Yield the public, documented module, classes, functions and methods of one source file."""
     module = relative.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    if any(part.startswith("_") for part in module.split(".")):
-        return
-    if module.startswith(tuple(UNASKED)):
-        return
     module = re.sub(r"^posixpath$", "os.path", re.sub(r"^asyncio\..*", "asyncio", module))
+    if module not in ASKED.split():
+        return
     tree = ast.parse(text)
 
     def entry(name: str, docstring: str | None, arguments: str | None) -> Iterator[Entry]:
@@ -133,7 +152,7 @@ def source_entries(relative: str, text: str, file_held: bool) -> Iterator[Entry]
             yield from entry(name, ast.get_docstring(node), _arguments(node, method=False))
         elif isinstance(node, ast.ClassDef):
             yield from entry(f"{module}.{node.name}", ast.get_docstring(node), None)
-            for item in node.body:
+            for item in node.body if module in ASKED_METHODS else ():
                 if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"):
                     name = f"{module}.{node.name}.{item.name}"
                     yield from entry(name, ast.get_docstring(item), _arguments(item, method=True))
@@ -151,8 +170,7 @@ def _runtime_arguments(value: object) -> str | None:
 
 def compiled_entries() -> Iterator[Entry]:
     """Yield what the compiled modules and the built-in types offer."""
-    owners: list[tuple[str, object]] = [(name, importlib.import_module(name)) for name in
-                                        COMPILED_MODULES]
+    owners: list[tuple[str, object]] = [(name, importlib.import_module(name)) for name in COMPILED_MODULES.split()]
     owners += [(kind.__name__, kind) for kind in BUILTIN_TYPES]
     for owner, container in owners:
         for name, value in sorted(vars(container).items()):

@@ -1,185 +1,247 @@
-"""Train the pair of models that Helix ships: a target, and a draft distilled from it meanwhile."""
+"""Train the pair of models that Helix ships: a target, and a draft distilled from it meanwhile.
+
+    python -m scripts.train_demo_pair --work WORK --minutes 95 --export helix_cli/assets/demo
+
+`--resume last` continues a run that was stopped, at any time, with Ctrl-C or a signal. `--resume
+stable` continues from where the learning rate began to fall, with a larger budget than before. A
+run whose budget is spent trains no further, and only exports.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
+import platform
+import signal
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+import transformers
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from torch import nn
 
-from scripts import demo_data as data
-from scripts import demo_questions as questions
+from scripts.demo_data import CONTEXT, Material
+from scripts.demo_pair import DRAFT, TARGET, Muon, held_out_losses, losses, new_model
+from scripts.demo_report import evaluate, export, write_card
 
 # Depth grows while training: (share of the run, layers). A layer starts as the identity, so that
 # growing changes no output, and the shallow beginning sees far more text in the same time.
-DEPTHS = ((0.0, 5), (0.45, 10), (0.70, 20))
-LONG_ROWS_FROM = 0.85
+DEPTHS = ((0.0, 5), (0.75, 10), (0.88, 20))
 DECAY_FROM = 0.75
+LONG_ROWS_FROM = 0.85
 WARM_UP_TOKENS = 200_000
 QUESTION_SHARE = 0.3
-CROSS_ENTROPY_SHARE = 0.1
 
 
-def model_config(hidden: int, inner: int, layers: int, heads: int, key_heads: int) -> LlamaConfig:
-    """Describe a small Llama with heads of 64 and tied embeddings."""
-    return LlamaConfig(
-        vocab_size=data.VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=key_heads,
-        head_dim=64,
-        max_position_embeddings=data.CONTEXT,
-        rope_theta=10000.0,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
-        attn_implementation="sdpa",
-    )
+class Trainer:
+    """Both models, their optimizers, and everything that a checkpoint has to hold."""
+
+    def __init__(self, arguments: argparse.Namespace, command: str) -> None:
+        torch.manual_seed(arguments.seed)
+        self.arguments = arguments
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(automatic if arguments.device == "auto" else arguments.device)
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        self.material = Material(arguments.work, arguments.seed)
+        self.target = new_model(TARGET).to(self.device)
+        self.draft = new_model(DRAFT).to(self.device)
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for model in (self.target, self.draft):
+            for name, parameter in model.named_parameters():
+                hidden = parameter.ndim == 2 and "embed" not in name
+                (matrices if hidden else others).append(parameter)
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, arguments.lr),
+            torch.optim.AdamW(others, arguments.lr, (0.9, 0.95), weight_decay=0.0),
+        ]
+        self.tokens, self.step, self.seconds, self.layers = 0, 0, 0.0, 0
+        self.history: list[tuple[int, str]] = []
+        if arguments.resume:
+            self.load(arguments.resume)
+        self.command = command
+        self.stopped = False
+
+    def progress(self) -> float:
+        """Return the share of the run that is over, by tokens or by time, whichever is further."""
+        limit = self.arguments.minutes
+        by_time = self.seconds / (60 * limit) if limit else 0.0
+        return float(max(self.tokens / self.arguments.tokens, by_time))
+
+    def deepen(self) -> None:
+        """Let as many of the target's layers take part as this point of the run asks for."""
+        wanted = max(layers for start, layers in DEPTHS if start <= self.progress())
+        if wanted > self.layers:
+            self.layers = wanted
+            self.history.append((self.tokens, f"{wanted} layers of the target take part"))
+        self.target.model.config.num_hidden_layers = self.layers
+
+    def train_step(self) -> tuple[float, float]:
+        """Take one step on a batch of both kinds of text and return both models' losses."""
+        progress = self.progress()
+        length = CONTEXT if progress >= LONG_ROWS_FROM else CONTEXT // 2
+        count = self.arguments.batch // length
+        # Carries the fraction of a row over, so that the share holds over many steps.
+        asked = math.floor((self.step + 1) * count * QUESTION_SHARE)
+        asked -= math.floor(self.step * count * QUESTION_SHARE)
+        parts = [self.material.code.take(count - asked, length + 1)]
+        if asked:
+            parts.append(self.material.questions.take(asked, length + 1))
+        rows = torch.from_numpy(np.concatenate(parts)).to(self.device)
+        total = [0.0, 0.0]
+        for piece in torch.split(rows, max(1, self.arguments.piece // length)):
+            half = self.device.type == "cuda" or self.arguments.bfloat16
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                target_loss, mixed, draft_loss = losses(self.target, self.draft, piece)
+            share = len(piece) / count
+            ((target_loss + mixed) * share).backward()
+            total[0] += target_loss.item() * share
+            total[1] += draft_loss.item() * share
+        self.tokens += count * length
+        self.step += 1
+        factor = min(self.tokens / WARM_UP_TOKENS, (1 - progress) / (1 - DECAY_FROM), 1.0)
+        for model in (self.target, self.draft):
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.arguments.lr * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return total[0], total[1]
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint so that a reader never meets half of one."""
+        state = {
+            "models": [self.target.state_dict(), self.draft.state_dict()],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "places": [self.material.code.place(), self.material.questions.place()],
+            "counters": [self.tokens, self.step, self.seconds, self.layers],
+            "history": self.history,
+        }
+        partial = self.arguments.work / f"{name}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.arguments.work / f"{name}.pt")
+
+    def load(self, name: str) -> None:
+        """Continue from a checkpoint."""
+        path = self.arguments.work / f"{name}.pt"
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        for model, weights in zip((self.target, self.draft), state["models"], strict=True):
+            model.load_state_dict(weights)
+        for optimizer, held in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held)
+        self.material.code.move(state["places"][0])
+        self.material.questions.move(state["places"][1])
+        self.tokens, self.step, self.seconds, self.layers = state["counters"]
+        self.history = state["history"]
+
+    def train(self) -> None:
+        """Train until the budget is spent or a signal comes, and leave a checkpoint behind."""
+        if self.progress() >= 1.0:
+            return
+        self.history.append((self.tokens, f"`{self.command}`"))
+        saved = clock = time.monotonic()
+        console = Console()
+        columns = BarColumn(), TextColumn("{task.description}")
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("", total=1.0)
+            while self.progress() < 1.0 and not self.stopped:
+                self.deepen()
+                stable, before = self.progress() < DECAY_FROM, self.tokens
+                target_loss, draft_loss = self.train_step()
+                now = time.monotonic()
+                speed, clock = (self.tokens - before) / (now - clock), now
+                self.seconds += (self.tokens - before) / speed
+                left = (1 / self.progress() - 1) * self.seconds / 60
+                line = (
+                    f"step {self.step}, {self.tokens} tokens, loss {target_loss:.3f} and {draft_loss:.3f}, "
+                    f"{speed:.0f} tokens/s, {left:.0f} min left"
+                )
+                bar.update(task, completed=self.progress(), description=line)
+                if not console.is_terminal and self.step % 10 == 0:
+                    print(line, flush=True)
+                if self.step % self.arguments.check_steps == 0:
+                    found = held_out_losses(self.target, self.draft, self.material, 8192)
+                    console.print(f"{self.tokens} tokens, held out: {found}")
+                if stable and self.progress() >= DECAY_FROM:
+                    self.save("stable")
+                if now - saved > 60 * self.arguments.save_minutes:
+                    self.save("last")
+                    saved = now
+        self.save("last")
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the model card tells about the training."""
+        graphics = torch.cuda.get_device_name() if self.device.type == "cuda" else None
+        return {
+            "tokens": self.tokens,
+            "steps": self.step,
+            "minutes": round(self.seconds / 60, 1),
+            "history": self.history,
+            "code_files": self.material.files,
+            "code_tokens": len(self.material.code_tokens),
+            "things_asked_about": len(self.material.known),
+            "held_out_files": self.material.held_files,
+            "held_out_things": len(self.material.unknown),
+            "question_share": QUESTION_SHARE,
+            "tokens_a_step": self.arguments.batch,
+            "hardware": graphics or f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            "versions": {
+                "Python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "tokenizers": tokenizers.__version__,
+            },
+        }
 
 
-TARGET = model_config(256, 704, 20, 4, 2)
-DRAFT = model_config(192, 512, 2, 3, 1)
+def processor() -> str:
+    """Return the processor's name as the system tells it."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
-def new_model(config: LlamaConfig) -> Any:
-    """Build a model whose layers all start as the identity."""
-    model = LlamaForCausalLM(config)
-    for layer in model.model.layers:
-        nn.init.zeros_(layer.self_attn.o_proj.weight)
-        nn.init.zeros_(layer.mlp.down_proj.weight)
-    return model
+def main() -> None:
+    """Read the command line, then train, export and evaluate as it asks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="where checkpoints go")
+    parser.add_argument("--tokens", type=int, default=20_000_000, help="tokens to train on")
+    parser.add_argument("--minutes", type=float, help="end by this time, decay included")
+    parser.add_argument("--batch", type=int, default=4096, help="tokens a step")
+    parser.add_argument("--piece", type=int, default=2048, help="tokens a forward pass")
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--bfloat16", action="store_true", help="for processors with instructions for it")
+    parser.add_argument("--save-minutes", type=float, default=5)
+    parser.add_argument("--check-steps", type=int, default=100)
+    parser.add_argument("--resume", choices=("last", "stable"), help="the checkpoint to continue from")
+    parser.add_argument("--export", type=Path, help="where to write the pair")
+    parser.add_argument("--evaluate", type=Path, help="the exported pair to evaluate, and its model card to write")
+    arguments = parser.parse_args()
+    told = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for name, value in vars(arguments).items()
+        if value != parser.get_default(name) and name not in ("work", "export", "evaluate")
+    ]
+    trainer = Trainer(arguments, " ".join(["python -m scripts.train_demo_pair --work WORK", *told]))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: setattr(trainer, "stopped", True))
+    trainer.train()
+    if arguments.export:
+        export(trainer.target, trainer.draft, trainer.material.tokenizer, trainer.facts(), arguments.export)
+    if arguments.evaluate:
+        evaluate(arguments.evaluate, trainer.material)
+        write_card(arguments.evaluate)
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised updates, in float32 and for all matrices of a shape at once.
-
-    `torch.optim.Muon` iterates in bfloat16 and one matrix at a time, which a processor without
-    bfloat16 instructions does many times slower.
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": 0.95, "decay": 0.02})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    shapes.setdefault(parameter.shape, []).append(parameter)
-            for shape, members in shapes.items():
-                updates = []
-                for parameter in members:
-                    state = self.state[parameter]
-                    if not state:
-                        state["buffer"] = torch.zeros_like(parameter)
-                    state["buffer"].lerp_(parameter.grad, 1 - group["momentum"])
-                    updates.append(parameter.grad.lerp(state["buffer"], group["momentum"]))
-                scale = group["lr"] * 0.2 * math.sqrt(max(shape))
-                for parameter, update in zip(
-                    members, orthogonalised(torch.stack(updates)), strict=True
-                ):
-                    parameter.mul_(1 - group["lr"] * group["decay"]).sub_(update, alpha=scale)
-
-
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """Bring the singular values of a stack of matrices near one, by Newton-Schulz iteration."""
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
-        square = x @ x.mT
-        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
-    return x.mT if tall else x
-
-
-class RowStream:
-    """Rows of one kind of text, epoch after epoch, from a place that a checkpoint can hold."""
-
-    def __init__(self, epoch_tokens: Callable[[int], data.Tokens], seed: int) -> None:
-        self.epoch_tokens, self.seed = epoch_tokens, seed
-        self.epoch, self.index, self.length = 0, 0, 0
-        self.rows: data.Tokens | None = None
-
-    def take(self, count: int, length: int) -> data.Tokens:
-        """Return the next rows of a length; another length than before starts a new epoch."""
-        if length != self.length and self.length:
-            self.epoch, self.index, self.rows = self.epoch + 1, 0, None
-        self.length = length
-        taken = []
-        while len(taken) < count:
-            if self.rows is None:
-                seed = self.seed * 1000 + self.epoch
-                self.rows = data.shuffled_rows(self.epoch_tokens(seed), length, seed)
-            if self.index == len(self.rows):
-                self.epoch, self.index, self.rows = self.epoch + 1, 0, None
-                continue
-            taken.append(self.rows[self.index])
-            self.index += 1
-        return np.stack(taken)
-
-    def place(self) -> list[int]:
-        """Return the place to continue from."""
-        return [self.epoch, self.index, self.length]
-
-    def move(self, place: list[int]) -> None:
-        """Continue from a place."""
-        self.epoch, self.index, self.length = place
-        self.rows = None
-
-
-class Material:
-    """The texts to train on and those held out, with the tokenizer trained on the former."""
-
-    def __init__(self, work: Path, seed: int) -> None:
-        train, held = data.split_files(data.library_files(data.stdlib_root()))
-        every = questions.entries(train, held)
-        self.known = [entry for entry in every if not entry.held]
-        self.unknown = [entry for entry in every if entry.held]
-        self.held_files = held
-        folder = work / "tokenizer"
-        if not folder.exists():
-            texts = [*train.values(), *questions.conversations(self.known, seed)]
-            data.train_tokenizer(texts).save_pretrained(folder)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        code = data.encode_documents(self.tokenizer, list(train.values()))
-        self.code_tokens = len(code)
-        self.code = RowStream(lambda _: code, seed)
-        self.questions = RowStream(self._question_epoch, seed)
-        self.held_code = data.encode_documents(self.tokenizer, list(held.values()))
-        asked = [questions.render([turn]) for turn in questions.rephrased(self.unknown)]
-        again = [questions.render([turn]) for turn in questions.rephrased(self.known)]
-        self.held_questions = data.encode_documents(self.tokenizer, asked)
-        self.held_phrasings = data.encode_documents(self.tokenizer, again)
-
-    def _question_epoch(self, seed: int) -> data.Tokens:
-        rendered = questions.conversations(self.known, seed)
-        return data.encode_documents(self.tokenizer, rendered)
-
-
-def losses(target: Any, draft: Any, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the target's loss, the draft's mixed loss, and the draft's plain cross-entropy."""
-    inputs, labels = rows[:, :-1], rows[:, 1:].reshape(-1, 1)
-    size = data.VOCABULARY
-    expected = F.log_softmax(target(input_ids=inputs, use_cache=False).logits.float(), -1)
-    guessed = F.log_softmax(draft(input_ids=inputs, use_cache=False).logits.float(), -1)
-    expected, guessed = expected.reshape(-1, size), guessed.reshape(-1, size)
-    target_loss = -expected.gather(1, labels).mean()
-    draft_loss = -guessed.gather(1, labels).mean()
-    wanted = expected.detach()
-    divergence = (wanted.exp() * (wanted - guessed)).sum(1).mean()
-    mixed = CROSS_ENTROPY_SHARE * draft_loss + (1 - CROSS_ENTROPY_SHARE) * divergence
-    return target_loss, mixed, draft_loss
+if __name__ == "__main__":
+    main()

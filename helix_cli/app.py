@@ -1,0 +1,159 @@
+"""The program `helix`: one line per subcommand, and the one place where exceptions become sentences.
+
+Subcommands are loaded when they are called, so that `helix --help` answers at once: it imports neither torch nor the
+configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module, metadata
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from helix_cli.errors import HelixError
+
+COMMANDS: Final[dict[str, str]] = {
+    "generate": "Continue a prompt, or answer a message, and say how fast it went.",
+}
+"""Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""
+
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+BROKEN_PIPE: Final = 141
+"""Exit code when the reader of stdout has gone: 128 + SIGPIPE."""
+
+
+class HelixGroup(TyperGroup):
+    """The group of subcommands: loads the one that is called, and holds the error boundary around everything."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The stand-in that help lists, replaced by the command itself."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, stand_in and load_command(str(stand_in.name)), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Ctrl-C and a reader that has gone are caught here, inside Typer's own handling of them."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except KeyboardInterrupt:
+            _say("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            _give_up_stdout()
+            raise typer.Exit(BROKEN_PIPE) from None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; it ends in SystemExit whatever happens."""
+        with error_boundary():
+            return super().main(*args, **kwargs)
+
+
+app = typer.Typer(
+    name="helix",
+    cls=HelixGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"helix {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def helix(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Local language models, faster, with the text they would have written anyway."""
+
+
+def version() -> str:
+    """The installed version; a checkout that is not installed has none."""
+    try:
+        return metadata.version("helix-cli")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def load_command(name: str) -> Any:
+    """The click command of a subcommand, with its options."""
+    function = name.replace("-", "_")
+    module = import_module(f"helix_cli.commands.{function}")
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    single.command(name)(getattr(module, function))
+    return typer.main.get_command(single)
+
+
+@contextmanager
+def error_boundary() -> Iterator[None]:
+    """Turns what a command raises into a sentence, a hint and an exit code. HELIX_DEBUG=1 shows the traceback too."""
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get("HELIX_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc()
+        message, hint, code = describe(error)
+        _say(message, "Error: ")
+        if hint:
+            _say(hint, "Hint: ")
+        sys.exit(code)
+
+
+def describe(error: Exception) -> tuple[str, str, int]:
+    """Message, hint and exit code for an exception."""
+    if isinstance(error, HelixError):
+        return error.message, error.hint, error.exit_code
+    if is_out_of_memory(error):
+        hint = "Choose a smaller model, or lower cache.memory_share or engine.max_sequences with --set."
+        return "There is not enough memory for this.", hint, 2
+    text = " ".join(str(error).split()) or "no details"
+    return f"Something failed that should not: {type(error).__name__}: {text}", "Set HELIX_DEBUG=1 to see where.", 1
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on any device; told by name and wording, because torch need not be imported here."""
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    phrases = ("can't allocate memory", "not enough memory", "out of memory", "not enough gpu video memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
+
+
+def _say(text: str, label: str = "") -> None:
+    color = False if "NO_COLOR" in os.environ else None
+    with suppress(OSError):  # Nobody may be reading stderr either.
+        typer.secho(label, bold=True, nl=False, err=True, color=color)
+        typer.echo(text, err=True)
+
+
+def _give_up_stdout() -> None:
+    """Point stdout at nothing, so that Python's own flush at exit does not complain about the broken pipe."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stand_in() -> None:
+    """Holds a subcommand's place in the help until it is called."""
+
+
+def _register(register: Callable[..., Any]) -> None:
+    for name, line in COMMANDS.items():
+        register(name, help=line)(_stand_in)
+
+
+_register(app.command)

@@ -1,0 +1,165 @@
+"""The K/V pool as tensors, and the rules by which sequences grow, share and give back their part of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from helix_cli.cache.pool import BlockPool
+from helix_cli.cache.table import BlockTable, is_run
+from helix_cli.errors import MemoryLimitError
+
+
+def bytes_per_block(num_layers: int, num_kv_heads: int, head_dim: int, block_size: int, itemsize: int) -> int:
+    """Memory of one block in bytes: keys and values of `block_size` positions in every layer."""
+    return 2 * num_layers * num_kv_heads * head_dim * block_size * itemsize
+
+
+def num_blocks_for(length: int, block_size: int) -> int:
+    """Blocks that hold `length` positions."""
+    return -(-length // block_size)
+
+
+class PagedKVCache:
+    """Keys and values of every sequence of one model, in blocks of `block_size` slots.
+
+    `layers[i]` is [2, num_kv_heads, num_slots + num_scratch, head_dim]; 0 is keys, 1 is values, and slot
+    `block * block_size + offset` belongs to one position. The `num_scratch` slots from `num_slots` on belong to nobody:
+    padding rows write there, and a slice of one sequence's slots may be rounded up to a multiple of `num_scratch` and
+    still exist. Everything starts at zero, because a slot that is read must be finite even if masked (0 x NaN is NaN).
+
+    Raises MemoryLimitError when the device cannot hold it.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        prefix_reuse: bool = True,
+        num_scratch: int = 0,
+    ) -> None:
+        """Allocate the pool; without `prefix_reuse` nothing is published and nothing matched."""
+        assert block_size > 0 and num_scratch >= 0
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self.num_slots = num_blocks * block_size
+        self.num_scratch = num_scratch
+        self.block_bytes = bytes_per_block(num_layers, num_kv_heads, head_dim, block_size, dtype.itemsize)
+        shape = (2, num_kv_heads, self.num_slots + num_scratch, head_dim)
+        self.layers = self._allocate(num_layers, shape, dtype, device)
+        self.pool = BlockPool(num_blocks)
+        self._prefix_reuse = prefix_reuse
+
+    def match_prefix(self, tokens: Sequence[int]) -> BlockTable:
+        """Start a table with the published blocks that hold the longest prefix of `tokens`.
+
+        It shares at most (len - 1) // block_size blocks: the last token is always computed (its logits are wanted), and
+        that into a block with one owner. `num_computed` says how many positions were found.
+        """
+        table = BlockTable()
+        most = (len(tokens) - 1) // self.block_size if self._prefix_reuse else 0
+        while len(table.hashes) < most:
+            digest = table.next_hash(tokens, self.block_size)
+            block = self.pool.find(digest)
+            if block is None:
+                break
+            table.append([block])
+            table.hashes.append(digest)
+        self.pool.share(table.blocks)
+        table.num_computed = len(table.blocks) * self.block_size
+        return table
+
+    def can_grow(self, table: BlockTable, length: int) -> bool:
+        """Whether `grow` would succeed."""
+        return self._num_missing(table, length) <= self.pool.num_free
+
+    def grow(self, table: BlockTable, length: int) -> None:
+        """Make the table's blocks cover `length` positions, all of which from `num_computed` on may then be written.
+
+        Raises PoolExhausted, changing nothing, when too few blocks are free.
+        """
+        assert len(table.hashes) * self.block_size <= table.num_computed, "a published block would be written"
+        writable = table.blocks[table.num_computed // self.block_size :]
+        assert all(self.pool.references(block) == 1 for block in writable), "a shared block would be written"
+        missing = self._num_missing(table, length)
+        if missing > 0:
+            table.append(self.pool.take(missing, after=table.blocks[-1] if table.blocks else None))
+
+    def advance(self, table: BlockTable, tokens: Sequence[int], num_computed: int) -> None:
+        """Set `num_computed`, forwards or back, and publish the blocks that are now full of committed tokens.
+
+        `tokens` are the sequence's committed tokens. `num_computed` may lie beyond them while a draft model runs ahead;
+        such positions are never published. It never falls below the published prefix, which others may be reading.
+        """
+        published = len(table.hashes) * self.block_size
+        assert published <= num_computed <= len(table.blocks) * self.block_size
+        table.num_computed = num_computed
+        if not self._prefix_reuse:
+            return
+        for index in range(len(table.hashes), min(num_computed, len(tokens)) // self.block_size):
+            table.hashes.append(table.next_hash(tokens, self.block_size))
+            self.pool.publish(table.blocks[index], table.hashes[-1])
+
+    def free(self, table: BlockTable) -> None:
+        """Give the table's blocks back and empty it; what was published stays findable until its block is reused."""
+        self.pool.release(table.blocks)
+        table.clear()
+
+    def used_bytes(self) -> int:
+        """Memory of the blocks that tables hold now."""
+        return self.pool.num_used * self.block_bytes
+
+    def peak_bytes(self) -> int:
+        """Memory of the blocks that tables held at most."""
+        return self.pool.peak_used * self.block_bytes
+
+    def waste(self, tables: Iterable[BlockTable]) -> int:
+        """Slots that the tables own and have not computed."""
+        return sum(len(table.blocks) * self.block_size - table.num_computed for table in tables)
+
+    def check(self, tables: Iterable[BlockTable]) -> None:
+        """Assert every invariant; `tables` are all tables of this cache that are alive."""
+        self.pool.check()
+        owners: Counter[int] = Counter()
+        for table in tables:
+            owners.update(table.blocks)
+            self._check_table(table)
+        held = [self.pool.references(block) for block in range(self.num_blocks)]
+        assert held == [owners[block] for block in range(self.num_blocks)], "references differ from the tables' blocks"
+
+    def _check_table(self, table: BlockTable) -> None:
+        num_published = len(table.hashes)
+        assert len(set(table.blocks)) == len(table.blocks), "a table holds a block twice"
+        assert table.contiguous == is_run(table.blocks)
+        assert num_published * self.block_size <= table.num_computed <= len(table.blocks) * self.block_size
+        for block, digest in zip(table.blocks, table.hashes, strict=False):
+            # None: another block had the name first.
+            assert self.pool.hash_of(block) in (None, digest), "a block is published under another hash"
+        for block in table.blocks[num_published:]:
+            assert self.pool.hash_of(block) is None, "an unfinished block is published"
+            assert self.pool.references(block) == 1, "an unfinished block is shared"
+
+    def _num_missing(self, table: BlockTable, length: int) -> int:
+        return num_blocks_for(length, self.block_size) - len(table.blocks)
+
+    def _allocate(
+        self, num_layers: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
+    ) -> list[Tensor]:
+        try:
+            return [torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+        except RuntimeError as error:
+            if "memory" not in str(error).lower():  # every backend's word for it; not all have a class of their own
+                raise
+            need = self.num_blocks * self.block_bytes / 2**30
+            raise MemoryLimitError(
+                f"The device has no room for a K/V pool of {self.num_blocks} blocks ({need:.1f} GiB).",
+                "Make the pool smaller, or use a shorter context or a narrower number type.",
+            ) from error

@@ -1,0 +1,50 @@
+"""Many prompts from a file of JSON lines, generated together, into a file of results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helix_cli.commands.interrupt import stop_on_interrupt
+from helix_cli.commands.prompts import STDIN, read_prompts
+from helix_cli.commands.results import open_results, unanswered
+from helix_cli.core import FinishedEvent, FinishReason
+from helix_cli.errors import InputError
+from helix_cli.ui.progress import BatchProgress
+
+if TYPE_CHECKING:
+    from helix_cli.config import Config
+
+
+def run_batch(
+    config: Config, source: Path, output: Path | None, *, resume: bool, chat: bool, tell: Callable[[str], None]
+) -> bool:
+    """Writes a result for each prompt of `source`; returns whether the user interrupted.
+
+    A text that was interrupted is no result: only complete ones are written, in the order in which they end. Raises
+    InputError, before a model is loaded, for bad lines and for an output that cannot be written.
+    """
+    prompts = read_prompts(source, chat)
+    if output is not None and str(source) != STDIN and output.exists() and output.samefile(source):
+        raise InputError("--output is the same file as --input.", "Name another file for the results.")
+    left = unanswered(prompts, output, resume)
+    with open_results(output) as results:
+        if not left:
+            tell(f"All {len(prompts)} prompts have their results already.")
+            return False
+        from helix_cli.session import open_session
+
+        session = open_session(config)
+        by_index = {prompt.index: prompt for prompt in left}
+        num_done = 0
+        with stop_on_interrupt(session.interrupt) as interrupt, BatchProgress(len(left)) as progress:
+            for event in session.stream(left):
+                progress.advance(event)
+                if isinstance(event, FinishedEvent) and event.finish_reason is not FinishReason.ABORT:
+                    results.write(by_index[event.index], event)
+                    num_done += 1
+    if num_done < len(left):
+        again = " Run it again with --resume to go on." if output is not None else ""
+        tell(f"{num_done} of {len(left)} prompts have their results.{again}")
+    return interrupt.requested

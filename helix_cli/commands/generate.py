@@ -1,0 +1,125 @@
+"""`helix generate`: text from one prompt, streamed, or from a file of many."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from helix_cli.commands.batch import run_batch
+from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.prompts import read_prompt
+from helix_cli.commands.settings import Choices, with_settings
+from helix_cli.core import TextEvent
+from helix_cli.errors import InputError
+from helix_cli.ui.stream import open_renderer
+
+if TYPE_CHECKING:
+    from helix_cli.config import Config
+    from helix_cli.prompt import Prompt
+    from helix_cli.ui.stream import Renderer
+
+NEEDS: Final = (("--output", "--input"), ("--resume", "--output"))
+"""The first option cannot take effect without the second."""
+
+EXCLUDES: Final = (
+    ("PROMPT", "--input"),
+    ("--file", "--input"),
+    ("--json", "--input"),
+    ("--show-draft", "--input"),
+    ("--show-draft", "--json"),
+)
+"""The first cannot take effect together with the second."""
+
+
+def _option(flag: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, help=help, metavar=metavar, rich_help_panel="Input and output")
+
+
+@with_settings
+def generate(
+    choices: Choices,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROMPT", help="The text to continue; - reads it from stdin. Piped text is added to it."
+        ),
+    ] = None,
+    file: Annotated[Path | None, _option("--file", "Add a text file to the prompt.", "FILE")] = None,
+    source: Annotated[
+        Path | None,
+        _option(
+            "--input",
+            'Many prompts, one JSON object a line: "prompt" or "messages", and "id", "max_tokens", "priority" if need '
+            "be; - is stdin.",
+            "FILE",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        _option("--output", "Where results of --input go, one JSON object a line; without it, to stdout.", "FILE"),
+    ] = None,
+    resume: Annotated[
+        bool, _option("--resume", "Keep the results in --output and add those that are missing.")
+    ] = False,
+    chat: Annotated[bool, _option("--chat", "Ask the prompt as a user, in the model's chat template.")] = False,
+    as_json: Annotated[bool, _option("--json", "Write events instead of text, one JSON object a line.")] = False,
+    no_stats: Annotated[bool, _option("--no-stats", "Leave out the statistics.")] = False,
+    show_draft: Annotated[bool, _option("--show-draft", "Mark the text that the draft proposed.")] = False,
+) -> None:
+    """Continue a prompt, or answer a message, and say how fast it went.
+
+    The text goes to stdout, everything else to stderr. Ctrl-C ends the text and still prints the statistics.
+    """
+    given = {
+        "PROMPT": prompt is not None,
+        "--file": file is not None,
+        "--input": source is not None,
+        "--output": output is not None,
+        "--resume": resume,
+        "--json": as_json,
+        "--show-draft": show_draft,
+    }
+    check_together({name for name, is_given in given.items() if is_given})
+    config = choices.load(_tell)
+    if source is not None:
+        interrupted = run_batch(config, source, output, resume=resume, chat=chat, tell=_tell)
+    else:
+        one = read_prompt(prompt, file, chat)
+        interrupted = run_one(config, one, open_renderer(as_json, show_draft, not no_stats))
+    if interrupted:
+        raise typer.Exit(EXIT_CODE)
+
+
+def check_together(given: Set[str]) -> None:
+    """Raises InputError for options that cannot take effect together or alone."""
+    for option, other in NEEDS:
+        if option in given and other not in given:
+            raise InputError(f"{option} cannot take effect without {other}.", f"Add {other}, or leave {option} out.")
+    for option, other in EXCLUDES:
+        if option in given and other in given:
+            raise InputError(f"{option} cannot take effect together with {other}.", "Leave one of the two out.")
+
+
+def run_one(config: Config, prompt: Prompt, renderer: Renderer) -> bool:
+    """Streams one prompt's text to `renderer`; returns whether the user interrupted."""
+    from helix_cli.session import open_session
+
+    session = open_session(config)
+    with stop_on_interrupt(session.interrupt) as interrupt:
+        try:
+            renderer.started(session.info.to_dict())
+            for event in session.stream([prompt]):
+                if isinstance(event, TextEvent):
+                    renderer.text(event)
+                else:
+                    renderer.finished(event)
+        finally:
+            renderer.close()
+    return interrupt.requested
+
+
+def _tell(note: str) -> None:
+    typer.echo(note, err=True)

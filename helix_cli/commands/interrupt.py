@@ -1,0 +1,40 @@
+"""Ctrl-C as a request: the first one asks the work to stop, a second one stops it wherever it is."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+EXIT_CODE = 128 + signal.SIGINT
+"""What a shell expects of a program that Ctrl-C ended."""
+
+
+@dataclass
+class Interrupt:
+    """Whether the user asked to stop."""
+
+    requested: bool = False
+
+
+@contextmanager
+def stop_on_interrupt(stop: Callable[[], None]) -> Iterator[Interrupt]:
+    """Inside, the first Ctrl-C calls `stop`, which must be safe at any point; a second raises KeyboardInterrupt.
+
+    Signals reach the main thread only, so use it there.
+    """
+    interrupt = Interrupt()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+        stop()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

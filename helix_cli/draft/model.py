@@ -1,0 +1,154 @@
+"""A second, cheaper model proposes: another checkpoint, or the target's own first layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from helix_cli.cache.table import BlockTable
+from helix_cli.core import Draft, Row, Sequence
+from helix_cli.model.runner import ModelRunner
+from helix_cli.sampling import Noise
+
+
+@dataclass(eq=False)
+class _Held:
+    """What the draft's cache holds for one sequence: `tokens` beyond `num_shared` may have been rejected since."""
+
+    table: BlockTable
+    tokens: list[int]
+    num_shared: int
+
+
+@dataclass(eq=False)
+class _Growing:
+    """One sequence's draft while it is being drawn."""
+
+    sequence: Sequence
+    held: _Held
+    depth: int
+    tokens: list[int] = field(default_factory=list)
+    probs: list[torch.Tensor] = field(default_factory=list)
+    closed: bool = False
+
+    def draft(self) -> Draft:
+        """The finished draft."""
+        return Draft(torch.tensor(self.tokens), len(self.tokens), torch.stack(self.probs) if self.probs else None)
+
+
+class ModelDrafter:
+    """Draws tokens one by one from a draft model that has a pool and a table of its own.
+
+    Each round first rolls back to the longest prefix that is still true and feeds what is missing, so the last accepted
+    token can never be absent from the draft's cache. That prefill is chunked by `max_step_tokens`; until it has caught
+    up, and whenever the draft's pool or context is full, a sequence gets no draft.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        *,
+        target_vocab_size: int,
+        eos_ids: frozenset[int],
+        max_step_tokens: int,
+    ) -> None:
+        self.runner = runner
+        self.cache = runner.cache
+        self.context = runner.context
+        self.target_vocab_size = target_vocab_size
+        self.eos_ids = eos_ids
+        self.max_step_tokens = max_step_tokens
+        self._held: dict[int, _Held] = {}
+
+    def propose(self, wanted: list[tuple[Sequence, int]]) -> dict[int, Draft]:
+        growing, rows = self._catch_up(wanted)
+        active = growing
+        while rows:
+            logits = self._fit_vocabulary(self.runner.forward(rows))
+            self._advance(active, rows)
+            self._draw(active, logits)
+            active = [one for one in active if not one.closed]
+            rows = [Row(one.held.table, one.tokens[-1:], num_logits=1) for one in active]
+        return {one.sequence.id: one.draft() for one in growing if one.tokens}
+
+    def observe(self, sequence: Sequence, draft: Draft, num_accepted: int) -> None:
+        return None
+
+    def forget(self, sequence_id: int) -> None:
+        held = self._held.pop(sequence_id, None)
+        if held is not None:
+            self.cache.free(held.table)
+
+    def check(self) -> None:
+        """Asserts the invariants of the draft's pool."""
+        self.cache.check([held.table for held in self._held.values()])
+
+    def _catch_up(self, wanted: list[tuple[Sequence, int]]) -> tuple[list[_Growing], list[Row]]:
+        """Rolls back and plans the missing tokens of every sequence under the token budget."""
+        budget = self.max_step_tokens
+        growing, rows = [], []
+        for sequence, wanted_depth in wanted:
+            depth = min(wanted_depth, self.context - len(sequence.tokens) + 1)
+            if depth < 1 or budget < 1:
+                continue
+            held = self._roll_back(sequence)
+            missing = sequence.tokens[held.table.num_computed :]
+            fed = missing[:budget]
+            last = held.table.num_computed + len(fed)
+            caught_up = len(fed) == len(missing)
+            length = last + depth - 1 if caught_up else last
+            if not self.cache.can_grow(held.table, length):
+                continue
+            self.cache.grow(held.table, length)
+            budget -= len(fed)
+            growing.append(_Growing(sequence, held, depth, closed=not caught_up))
+            rows.append(Row(held.table, fed, num_logits=int(caught_up)))
+        return growing, rows
+
+    def _roll_back(self, sequence: Sequence) -> _Held:
+        """Makes the table end with the longest computed prefix of the committed tokens, its last token excepted."""
+        tokens = sequence.tokens
+        held = self._held.get(sequence.id)
+        if held is None:
+            table = self.cache.match_prefix(tokens)
+            held = _Held(table, tokens[: table.num_computed], table.num_computed)
+            self._held[sequence.id] = held
+        shared = held.num_shared
+        end = min(len(held.tokens), len(tokens) - 1)
+        while shared < end and held.tokens[shared] == tokens[shared]:
+            shared += 1
+        del held.tokens[shared:]
+        held.num_shared = shared
+        self.cache.advance(held.table, tokens, shared)
+        return held
+
+    def _advance(self, active: list[_Growing], rows: list[Row]) -> None:
+        for one, row in zip(active, rows, strict=True):
+            one.held.tokens.extend(row.tokens)
+            one.held.table.num_computed += row.length
+
+    def _draw(self, active: list[_Growing], logits: torch.Tensor) -> None:
+        """Draws one token for every draft that has caught up, by the law that its sequence's rule asks for."""
+        drawing = [one for one in active if not one.closed]
+        for index, one in enumerate(drawing):
+            sequence = one.sequence
+            prefix = sequence.tokens + one.tokens if sequence.params.repetition_penalty != 1.0 else sequence.tokens
+            scores = sequence.rule.scores(logits[index : index + 1], sequence.params, prefix)
+            start = len(sequence.tokens)
+            drawn = sequence.rule.draw(scores[0], Noise(sequence.seed, start), start + len(one.tokens))
+            token = int(drawn.token)
+            one.tokens.append(token)
+            if drawn.probs is not None:
+                one.probs.append(drawn.probs)
+            ended = token in self.eos_ids and not sequence.params.ignore_eos
+            one.closed = ended or len(one.tokens) == one.depth
+
+    def _fit_vocabulary(self, logits: torch.Tensor) -> torch.Tensor:
+        """Cuts or fills the vocabulary axis [R, V] to the target's: checkpoints pad equal vocabularies differently."""
+        surplus = logits.shape[-1] - self.target_vocab_size
+        if surplus > 0:
+            return logits[:, : self.target_vocab_size]
+        if surplus < 0:
+            return torch.nn.functional.pad(logits, (0, -surplus), value=float("-inf"))
+        return logits

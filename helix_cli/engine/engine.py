@@ -1,0 +1,178 @@
+"""The engine: draft, plan, one forward pass, judge, commit."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from time import perf_counter
+
+import torch
+
+from helix_cli.cache.table import BlockTable
+from helix_cli.core import Draft, Request, Row, Sequence, StepOutput, StepPlan, Verdict
+from helix_cli.draft.drafter import Drafter
+from helix_cli.engine.scheduler import Scheduler
+from helix_cli.errors import InputError, MemoryLimitError
+from helix_cli.model.runner import ModelRunner
+from helix_cli.sampling import Noise
+from helix_cli.stats import Trace
+from helix_cli.verify.rule import VerifyRule
+
+SEED_BITS = 63
+EMPTY_DRAFT = Draft(torch.empty(0, dtype=torch.long), 0)
+
+
+class Engine:
+    """Runs many sequences to their ends. `add` and `abort` may be called from any thread, everything else from one."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        drafter: Drafter,
+        synchronize: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.runner = runner
+        self.scheduler = scheduler
+        self.drafter = drafter
+        self._synchronize = synchronize
+        self._inbox: SimpleQueue[Sequence | int] = SimpleQueue()
+        self._ids = itertools.count()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, waits or is on its way in."""
+        return self.scheduler.idle and self._inbox.empty()
+
+    def add(self, request: Request, rule: VerifyRule, watch: Callable[[int], bool] | None = None) -> int:
+        """Queues a request and returns its id. `watch` sees each committed token and says when the text must end.
+
+        Raises InputError for a prompt that is empty or does not fit the context, and MemoryLimitError for one that could
+        never finish in the pool.
+        """
+        self.validate(request)
+        cache, number = self.scheduler.cache, next(self._ids)
+        seed = secrets.randbits(SEED_BITS) if request.params.seed is None else request.params.seed
+        sequence = Sequence(
+            id=number,
+            tokens=list(request.prompt),
+            prompt_len=len(request.prompt),
+            params=request.params,
+            priority=request.priority,
+            arrival=number,
+            seed=seed,
+            rule=rule,
+            table=BlockTable(),
+            trace=Trace(len(request.prompt), cache.block_size, submitted=perf_counter()),
+            watch=watch,
+        )
+        self._inbox.put(sequence)
+        return number
+
+    def abort(self, sequence_id: int) -> None:
+        """Ends a sequence before the next step; one that has finished already is left alone."""
+        self._inbox.put(sequence_id)
+
+    def validate(self, request: Request) -> None:
+        """Raises what `add` would raise, without adding."""
+        length, context, cache = len(request.prompt), self.scheduler.context, self.scheduler.cache
+        if length == 0:
+            raise InputError("The prompt is empty.", "Give a prompt with at least one token.")
+        if length >= context:
+            raise InputError(
+                f"The prompt has {length} tokens, and the model's context holds {context} with its answer.",
+                "Shorten the prompt, or choose a model with a longer context.",
+            )
+        needed = -(-min(length + request.params.max_tokens, context) // cache.block_size)
+        if needed > cache.num_blocks:
+            raise MemoryLimitError(
+                f"The cache has {cache.num_blocks} blocks of {cache.block_size} tokens, and this request may need {needed}.",
+                f"Set cache.blocks to {needed} or more, or lower --max-tokens.",
+            )
+
+    def step(self) -> StepOutput:
+        """One round for everything that runs: draft, plan, forward, judge, commit."""
+        aborted = self._take_in()
+        started = perf_counter()
+        drafts = self.drafter.propose(self.scheduler.ready_to_draft())
+        drafted = perf_counter()
+        plan = self.scheduler.plan(drafts)
+        forwarding = perf_counter()
+        logits = self._forward(plan.rows)
+        forwarded = perf_counter()
+        verdicts = self._judge(plan, logits)
+        output = self.scheduler.commit(plan, verdicts)
+        self._tell_drafter(output)
+        self._record(plan, output, (started, drafted, forwarding, forwarded))
+        output.finished.extend(aborted)
+        return output
+
+    def check(self) -> None:
+        """Asserts every invariant of the pool, the tables and the counters; call it between steps."""
+        self.scheduler.check()
+
+    def _take_in(self) -> list[Sequence]:
+        """Moves what other threads have left into the scheduler; returns the sequences that were aborted."""
+        aborted = []
+        while True:
+            try:
+                item = self._inbox.get_nowait()
+            except Empty:
+                return aborted
+            if isinstance(item, Sequence):
+                self.scheduler.waiting.push(item)
+            elif (sequence := self.scheduler.abort(item)) is not None:
+                self.drafter.forget(sequence.id)
+                aborted.append(sequence)
+
+    def _forward(self, rows: list[Row]) -> torch.Tensor | None:
+        if not rows:
+            return None
+        logits = self.runner.forward(rows)
+        self._synchronize()
+        return logits
+
+    def _judge(self, plan: StepPlan, logits: torch.Tensor | None) -> list[Verdict | None]:
+        """A verdict for each row that has logits; None for a prefill chunk that is not the last."""
+        verdicts: list[Verdict | None] = []
+        end = 0
+        for sequence, row in zip(plan.sequences, plan.rows, strict=True):
+            start, end = end, end + row.num_logits
+            if row.num_logits == 0:
+                verdicts.append(None)
+                continue
+            assert logits is not None
+            verdicts.append(judge(sequence, row, logits[start:end]))
+        return verdicts
+
+    def _tell_drafter(self, output: StepOutput) -> None:
+        for one in output.committed:
+            if one.draft is not None:
+                self.drafter.observe(one.sequence, one.draft, one.num_accepted)
+        for sequence in [*output.finished, *output.preempted]:
+            self.drafter.forget(sequence.id)
+
+    @staticmethod
+    def _record(plan: StepPlan, output: StepOutput, times: tuple[float, float, float, float]) -> None:
+        started, drafted, forwarding, forwarded = times
+        now = perf_counter()
+        for sequence in plan.sequences:
+            trace, table = sequence.trace, sequence.table
+            trace.record_start(started)
+            trace.record_time(drafted - started, forwarded - forwarding, now - forwarded + forwarding - drafted)
+        for one in output.committed:
+            # A round is a decode step. The step that ends a prefill emits the first token and judges no draft.
+            trace = one.sequence.trace
+            if trace.first_token is not None:
+                trace.record_round(one.num_drafted, one.num_accepted)
+            trace.record_commit(now, len(one.tokens))
+
+
+def judge(sequence: Sequence, row: Row, logits: torch.Tensor) -> Verdict:
+    """The rule's verdict on one row's logits [draft length + 1, V], the whole sampling chain applied at each position."""
+    draft = row.draft or EMPTY_DRAFT
+    start = len(sequence.tokens)
+    scores = sequence.rule.scores(logits, sequence.params, sequence.tokens, draft.tokens)
+    return sequence.rule.judge(scores, draft, Noise(sequence.seed, start), start)

@@ -1,0 +1,183 @@
+"""The facade that commands use: prompts in, events with text out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from helix_cli.config import Config
+from helix_cli.core import Committed, Event, FinishedEvent, FinishReason, Piece, Request, SamplingParams, TextEvent
+from helix_cli.core import Sequence as EngineSequence
+from helix_cli.engine.engine import Engine
+from helix_cli.errors import Interrupted
+from helix_cli.prompt import Prompt
+from helix_cli.stats import summarise
+from helix_cli.text import TextStream
+from helix_cli.tokenizer import Tokenizer
+from helix_cli.verify.choose import choose_rule
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What was loaded and how it runs, for the first event of `--json` and for the statistics."""
+
+    version: str
+    target: str
+    draft: str | None
+    device: str
+    threads: int
+    dtype: str
+    drafter: str
+    k: int
+    rule: str
+    context: int
+    block_size: int
+    num_blocks: int
+    load_s: float
+    config: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold."""
+        return asdict(self)
+
+
+class StopFlag:
+    """Set from a signal handler or another thread; read between steps and between the layers of a forward pass."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self) -> bool:
+        return self.is_set
+
+
+@dataclass
+class _Stream:
+    """One request under way: its place among the prompts and its text so far."""
+
+    index: int
+    text: TextStream
+    released: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    """What each token of the current step released."""
+
+    def push(self, token: int) -> bool:
+        """Takes one committed token; True when the text now ends in a stop string."""
+        stopped = self.text.push(token)
+        self.fresh.append(self.text.take())
+        return stopped
+
+
+class Session:
+    """A loaded target, its drafter and an engine, ready to stream any number of prompts."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        rule: str,
+        info: SessionInfo,
+        stop_flag: StopFlag,
+    ) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.params = params
+        self.rule = rule
+        self.info = info
+        self._stop_flag = stop_flag
+
+    def request(self, prompt: Prompt) -> Request:
+        """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
+        if prompt.messages is not None:
+            tokens = self.tokenizer.encode_chat([dict(message) for message in prompt.messages])
+        else:
+            tokens = self.tokenizer.encode(prompt.text or "")
+        params = self.params if prompt.max_tokens is None else _with_max_tokens(self.params, prompt.max_tokens)
+        request = Request(tuple(tokens), params, prompt.priority)
+        self.engine.validate(request)
+        return request
+
+    def stream(self, prompts: Sequence[Prompt]) -> Iterator[Event]:
+        """Runs all prompts together and yields events as they come; every prompt ends with one FinishedEvent.
+
+        All prompts are checked before the first step, so a bad one costs nothing. After `interrupt` the rest end with
+        reason `abort` and the text they have.
+        """
+        requests = [self.request(prompt) for prompt in prompts]
+        streams: dict[int, _Stream] = {}
+        for prompt, request in zip(prompts, requests, strict=True):
+            stream = _Stream(prompt.index, TextStream(self.tokenizer, request.params.stop))
+            rule = choose_rule(self.rule, request.params)
+            streams[self.engine.add(request, rule, stream.push)] = stream
+        try:
+            while streams:
+                yield from self._step(streams)
+        finally:
+            # A reader that stops early must not leave its requests in the engine.
+            for sequence_id in streams:
+                self.engine.abort(sequence_id)
+            if streams:
+                self.engine.step()
+
+    def interrupt(self) -> None:
+        """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""
+        self._stop_flag.is_set = True
+
+    def check(self) -> None:
+        """Asserts the engine's invariants; call it when nothing streams."""
+        self.engine.check()
+
+    def _step(self, streams: dict[int, _Stream]) -> Iterator[Event]:
+        if self._stop_flag.is_set:
+            for sequence_id in streams:
+                self.engine.abort(sequence_id)
+            # The flag also stops forward passes; the step that aborts runs none of those sequences.
+            self._stop_flag.is_set = False
+        try:
+            output = self.engine.step()
+        except Interrupted:
+            self._stop_flag.is_set = True
+            return
+        for committed in output.committed:
+            yield self._text_event(streams[committed.sequence.id], committed)
+        for sequence in output.finished:
+            yield from self._finish(streams.pop(sequence.id), sequence)
+
+    def _text_event(self, stream: _Stream, committed: Committed) -> TextEvent:
+        pieces = tuple(
+            Piece(text, token, drafted=place < committed.num_accepted)
+            for place, (token, text) in enumerate(zip(committed.tokens, stream.fresh, strict=True))
+        )
+        stream.released.extend(stream.fresh)
+        stream.fresh.clear()
+        return TextEvent(stream.index, pieces)
+
+    def _finish(self, stream: _Stream, sequence: EngineSequence) -> Iterator[Event]:
+        assert sequence.finish is not None
+        rest = stream.text.finish()
+        if rest:
+            stream.released.append(rest)
+            yield TextEvent(stream.index, (Piece(rest, sequence.tokens[-1], drafted=False),))
+        yield FinishedEvent(
+            index=stream.index,
+            text="".join(stream.released),
+            token_ids=tuple(sequence.tokens[sequence.prompt_len :]),
+            finish_reason=FinishReason(sequence.finish),
+            stats=summarise(
+                sequence.trace, load_s=self.info.load_s, context=self.info.context, now=time.perf_counter()
+            ),
+        )
+
+
+def open_session(config: Config) -> Session:
+    """Loads what `config` names and returns a session; raises a HelixError that says what is wrong."""
+    from helix_cli.assembly import assemble
+
+    return assemble(config)
+
+
+def _with_max_tokens(params: SamplingParams, max_tokens: int) -> SamplingParams:
+    return SamplingParams(**(asdict(params) | {"max_tokens": max_tokens}))

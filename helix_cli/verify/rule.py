@@ -1,0 +1,53 @@
+"""What a verification rule is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from helix_cli.core import Draft, SamplingParams, Verdict
+from helix_cli.sampling import Noise, adjust
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A draft token (int64 []), and the law it was drawn from ([V]; None: a point mass, whatever chose the token)."""
+
+    token: torch.Tensor
+    probs: torch.Tensor | None
+
+
+class VerifyRule(Protocol):
+    """Keeps the part of a draft that leaves the target's law as it was. Stateless and pure: noise is an argument.
+
+    Exact under every rule: the drafts of a `draw`n token and of a point mass may be mixed over rounds, and a draft may
+    end where its tokens so far say so, as long as no token that was drawn is dropped.
+    """
+
+    name: str
+
+    def scores(
+        self,
+        logits: torch.Tensor,
+        params: SamplingParams,
+        prefix: Sequence[int],
+        draft: Sequence[int] | torch.Tensor = (),
+    ) -> torch.Tensor:
+        """What `draw` and `judge` read of the logits: `adjust`, or less of it where less decides."""
+        return adjust(logits, params, prefix, draft)
+
+    def draw(self, scores: torch.Tensor, noise: Noise, position: int) -> Drawn:
+        """Draw the draft's token at `position` from the draft model's scores [V]."""
+
+    def judge(self, scores: torch.Tensor, draft: Draft, noise: Noise, position: int) -> Verdict:
+        """Decide on a draft, which may be empty.
+
+        Args:
+            scores: the target's [k + 1, V]; row i follows the first i drafted tokens.
+            draft: k tokens, and the laws they were drawn from.
+            noise: of this round, the same that drew the draft.
+            position: of the first drafted token.
+        """

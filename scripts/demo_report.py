@@ -1,0 +1,225 @@
+"""What comes of a training run: the exported pair, how well it does, and its model card."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LlamaForCausalLM
+
+from scripts import demo_questions as questions
+from scripts.demo_data import CONTEXT, Material
+from scripts.demo_pair import DRAFT, TARGET, held_out_losses
+
+DRAFTED = 4
+CODE_PROMPTS, QUESTION_PROMPTS, PROMPT_TOKENS, WRITTEN_TOKENS = 24, 48, 96, 128
+
+CARD = """\
+---
+license: other
+license_name: psf-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# The demonstration pair
+
+`target` ({target:,} parameters) and `draft` ({draft:,} parameters) are two small Llama models with one
+tokenizer. They exist so that Helix can show speculative decoding without a download. Nobody else's
+weights or texts are in them but those named here.
+
+## What they cannot do
+
+They are toys. The target has seen only the source code of the Python standard library and questions made
+from it. It continues Python code in that style, often wrongly, and answers short questions about functions
+of the library with what it remembers of their docstrings. It knows nothing else, cannot reason, invents
+answers about whatever it does not know, and no answer should be relied on. Of {asked} questions about
+things it was trained on, in a phrasing it was not trained on, it answered {right:.1%} word for word as the
+docstring does.
+
+## Data
+
+{code_files} source files of the standard library of Python {versions[Python]} ({code_tokens:,} tokens),
+without its tests and generated tables, and questions in several phrasings about {things_asked_about:,}
+modules, classes and functions, answered from signatures and docstrings. The library is under the Python
+Software Foundation License Version 2; its docstrings can come out of the model word for word. Held out:
+{held_out_files} files, and the questions about {held_out_things} things.
+
+## Training
+
+{tokens:,} tokens in {steps:,} steps of {tokens_a_step:,}, {question_share:.0%} of them questions, in {minutes} minutes
+on a shared machine ({hardware};
+{named_versions}). The target learns by cross-entropy; the draft learns on the
+same batches from the target's distribution. What happened when:
+
+{runs}
+
+## Measured
+
+Loss a token on held-out text, in nats:
+
+{losses}
+
+Share of the draft's tokens that the target accepts, greedily and {drafted} drafted at a time:
+
+{accepted}
+
+Share of runs of four tokens that occurred before in the same 128 tokens, after {prompts} held-out pieces of code:
+
+{repeats}
+
+The figures come from `evaluation.json` and `training.json`, which the script wrote with this card.
+"""
+
+
+def export(target: Any, draft: Any, tokenizer: Any, facts: dict[str, Any], out: Path) -> None:
+    """Write both models as ordinary model directories, in bfloat16 and in files below 15 MiB."""
+    tokenizer.model_max_length = CONTEXT
+    ends = tokenizer.convert_tokens_to_ids([questions.END_OF_TEXT, questions.END_OF_TURN])
+    for name, model, config in (("target", target, TARGET), ("draft", draft, DRAFT)):
+        folder = out / name
+        shutil.rmtree(folder, ignore_errors=True)
+        copy: Any = LlamaForCausalLM(config)
+        copy.load_state_dict(model.state_dict())
+        copy.to(torch.bfloat16)
+        copy.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            eos_token_id=ends, pad_token_id=ends[0], do_sample=False
+        )
+        copy.save_pretrained(folder, max_shard_size="14MB")
+        tokenizer.save_pretrained(folder, save_jinja_files=False)
+        for path in folder.iterdir():
+            # Weights are written for their owner alone; what is shipped is for everybody.
+            path.chmod(0o644)
+    (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def repeated_share(tokens: Sequence[int], size: int = 4) -> float:
+    """Return which share of the runs of four tokens occurred before in the same text."""
+    runs = [tuple(tokens[i : i + size]) for i in range(len(tokens) - size + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+@torch.no_grad()
+def _choices(model: Any, tokens: list[int], last: int) -> list[int]:
+    """Return the model's greedy choice after each of the last places of a text."""
+    logits = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits
+    chosen: list[int] = logits[0, -last:].argmax(-1).tolist()
+    return chosen
+
+
+def acceptance(target: Any, draft: Any, prompts: Sequence[list[int]], ends: Sequence[int]) -> float:
+    """Return the accepted share of all drafted tokens, those behind a wrong one counted too."""
+    accepted = drafted = 0
+    for prompt in prompts:
+        text = list(prompt)
+        while len(text) < len(prompt) + WRITTEN_TOKENS // 2 and text[-1] not in ends:
+            guesses: list[int] = []
+            while len(guesses) < DRAFTED and not (guesses and guesses[-1] in ends):
+                guesses += _choices(draft, text + guesses, 1)
+            choices = _choices(target, text + guesses, len(guesses) + 1)
+            right = 0
+            while right < len(guesses) and guesses[right] == choices[right]:
+                right += 1
+            drafted += len(guesses)
+            accepted += right
+            # An accepted end is the last word; what the target would say behind it is no text.
+            ended = right > 0 and guesses[right - 1] in ends
+            text += choices[:right] if ended else choices[: right + 1]
+    return accepted / drafted
+
+
+def write(model: Any, prompt: list[int], count: int, temperature: float) -> list[int]:
+    """Continue a prompt, greedily at temperature zero, and return only what is new."""
+    choice = {"do_sample": True, "temperature": temperature, "top_k": 0}
+    inputs = torch.tensor([prompt], device=model.device)
+    output = model.generate(
+        inputs,
+        attention_mask=torch.ones_like(inputs),
+        max_new_tokens=count,
+        **(choice if temperature else {"do_sample": False}),
+    )
+    written: list[int] = output[0, len(prompt) :].tolist()
+    return written
+
+
+def evaluate(folder: Path, material: Material) -> None:
+    """Measure an exported pair, in float32, on what training never saw, and write what was found."""
+    torch.manual_seed(0)
+    target: Any = LlamaForCausalLM.from_pretrained(folder / "target", dtype=torch.float32)
+    draft: Any = LlamaForCausalLM.from_pretrained(folder / "draft", dtype=torch.float32)
+    tokenizer = material.tokenizer
+    ends = target.generation_config.eos_token_id
+    chooser = random.Random(0)
+    held = material.held_out["code"].tolist()
+    starts = chooser.sample(range(len(held) - PROMPT_TOKENS - WRITTEN_TOKENS), CODE_PROMPTS)
+    code = [held[start : start + PROMPT_TOKENS] for start in starts]
+    unknown = questions.rephrased(material.unknown)[:QUESTION_PROMPTS]
+    known = chooser.sample(questions.rephrased(material.known), QUESTION_PROMPTS)
+
+    def asked(turns: Sequence[questions.Turn]) -> list[list[int]]:
+        prompts = [f"<|user|>{turn.question}<|end|><|assistant|>" for turn in turns]
+        encoded: list[list[int]] = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        return encoded
+
+    answers = [
+        tokenizer.decode(write(target, prompt, WRITTEN_TOKENS, 0.0), skip_special_tokens=True)
+        for prompt in asked(known)
+    ]
+    right = [answer == turn.answer for answer, turn in zip(answers, known, strict=True)]
+    texts = {
+        "the files themselves": [held[start + PROMPT_TOKENS :][:WRITTEN_TOKENS] for start in starts],
+        "greedy": [write(target, prompt, WRITTEN_TOKENS, 0.0) for prompt in code],
+        "sampled at temperature 0.8": [write(target, prompt, WRITTEN_TOKENS, 0.8) for prompt in code],
+    }
+    found = {
+        "parameters": {"target": target.num_parameters(), "draft": draft.num_parameters()},
+        "loss": held_out_losses(target, draft, material, 40_000),
+        "acceptance": {
+            "code": acceptance(target, draft, code, ends),
+            "unknown questions": acceptance(target, draft, asked(unknown), ends),
+            "known questions, new phrasing": acceptance(target, draft, asked(known), ends),
+        },
+        "answers_word_for_word": sum(right) / len(right),
+        "repeated_4_grams": {
+            name: sum(repeated_share(text) for text in written) / len(written) for name, written in texts.items()
+        },
+    }
+    (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _table(rows: dict[str, Any], *columns: str) -> str:
+    """Lay out figures as a table, a row for each name."""
+    lines = ["| " + " | ".join(["", *columns]) + " |", "| --- |" + " ---: |" * len(columns)]
+    for name, value in rows.items():
+        cells = list(value.values()) if isinstance(value, dict) else [f"{value:.1%}"]
+        lines.append("| " + " | ".join([name, *map(str, cells)]) + " |")
+    return "\n".join(lines)
+
+
+def write_card(folder: Path) -> None:
+    """Write the model card of an exported pair from the figures beside it."""
+    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    history = "\n".join(f"- from {tokens:,} tokens on: {event}" for tokens, event in facts["history"])
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    text = CARD.format(
+        **facts,
+        target=found["parameters"]["target"],
+        draft=found["parameters"]["draft"],
+        runs=history,
+        named_versions=versions,
+        drafted=DRAFTED,
+        losses=_table(found["loss"], "target", "draft"),
+        accepted=_table(found["acceptance"], "accepted"),
+        repeats=_table(found["repeated_4_grams"], "repeated"),
+        right=found["answers_word_for_word"],
+        asked=QUESTION_PROMPTS,
+        prompts=CODE_PROMPTS,
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,53 @@
+"""The Apple backend against a made-up runtime."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from helix_cli.backend import mps, open_backend
+from helix_cli.errors import DeviceError
+
+GIB = 2**30
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, built: bool = True, available: bool = True, error: str = "") -> None:
+    """Make PyTorch say that it has a Metal GPU, or not."""
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 * GIB)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 2 * GIB)
+
+    def works(device: torch.device) -> None:
+        if error:
+            raise RuntimeError(error)
+
+    monkeypatch.setattr(mps, "check_works", works)
+
+
+def reason(name: str = "mps") -> str:
+    """Why the device cannot be opened."""
+    with pytest.raises(DeviceError) as caught:
+        open_backend(name)
+    return caught.value.message
+
+
+def test_each_thing_that_can_be_missing_has_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, built=False, available=False)
+    assert "built without Metal" in reason()
+    pretend(monkeypatch, available=False)
+    assert "no Metal GPU" in reason()
+    pretend(monkeypatch, error="out of memory")
+    assert reason() == "The Apple GPU fails: out of memory."
+    pretend(monkeypatch)
+    assert "mps:1" in reason("mps:1")
+
+
+def test_sixteen_bit_checkpoints_run_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    backend = open_backend("mps")
+    assert backend.choose_dtype("auto", torch.bfloat16) == torch.float16
+    assert backend.choose_dtype("auto", torch.float32) == torch.float32
+    assert backend.free_memory() == 10 * GIB
+    with pytest.raises(DeviceError, match="does not support bfloat16"):
+        backend.choose_dtype("bfloat16", torch.bfloat16)
