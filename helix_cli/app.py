@@ -6,26 +6,27 @@ configuration.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
+from helix_cli import __version__
+from helix_cli.commands.interrupt import EXIT_CODE
 from helix_cli.errors import HelixError
+from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""
-
-INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C: 128 + SIGINT."""
 
 BROKEN_PIPE: Final = 141
 """Exit code when the reader of stdout has gone: 128 + SIGPIPE."""
@@ -46,8 +47,9 @@ class HelixGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except KeyboardInterrupt:
-            _say("Interrupted.")
-            raise typer.Exit(INTERRUPTED) from None
+            with suppress(OSError):
+                console.notice("Interrupted.")
+            raise typer.Exit(EXIT_CODE) from None
         except BrokenPipeError:
             _give_up_stdout()
             raise typer.Exit(BROKEN_PIPE) from None
@@ -70,7 +72,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"helix {version()}")
+        typer.echo(f"helix {__version__}")
         raise typer.Exit
 
 
@@ -81,14 +83,6 @@ def helix(
     ] = False,
 ) -> None:
     """Local language models, faster, with the text they would have written anyway."""
-
-
-def version() -> str:
-    """The installed version; a checkout that is not installed has none."""
-    try:
-        return metadata.version("helix-cli")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def load_command(name: str) -> Any:
@@ -109,9 +103,8 @@ def error_boundary() -> Iterator[None]:
         if os.environ.get("HELIX_DEBUG", "0") not in ("", "0"):
             traceback.print_exc()
         message, hint, code = describe(error)
-        _say(message, "Error: ")
-        if hint:
-            _say(hint, "Hint: ")
+        with suppress(OSError):  # Nobody may be reading stderr.
+            console.error(message, hint)
         sys.exit(code)
 
 
@@ -122,6 +115,8 @@ def describe(error: Exception) -> tuple[str, str, int]:
     if is_out_of_memory(error):
         hint = "Choose a smaller model, or lower cache.memory_share or engine.max_sequences with --set."
         return "There is not enough memory for this.", hint, 2
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "There is no space left to write to.", "Free some space, or write to another place.", 2
     text = " ".join(str(error).split()) or "no details"
     return f"Something failed that should not: {type(error).__name__}: {text}", "Set HELIX_DEBUG=1 to see where.", 1
 
@@ -132,13 +127,6 @@ def is_out_of_memory(error: Exception) -> bool:
         return True
     phrases = ("can't allocate memory", "not enough memory", "out of memory", "not enough gpu video memory")
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
-
-
-def _say(text: str, label: str = "") -> None:
-    color = False if "NO_COLOR" in os.environ else None
-    with suppress(OSError):  # Nobody may be reading stderr either.
-        typer.secho(label, bold=True, nl=False, err=True, color=color)
-        typer.echo(text, err=True)
 
 
 def _give_up_stdout() -> None:

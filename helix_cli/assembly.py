@@ -1,21 +1,22 @@
-"""From a config to a session: opens the device, loads the models, sizes the cache and wires the engine."""
+"""From a config to a session: opens the device, loads the models, sizes the caches and wires the engine."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from helix_cli import __version__
-from helix_cli.backend import open_backend
-from helix_cli.backend.backend import Backend
+from helix_cli.backend import Backend, open_backend
 from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.depth import FixedDepth
+from helix_cli.drafter_choice import DEMO
 from helix_cli.engine.engine import Engine
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, MemoryLimitError, ModelError
@@ -27,76 +28,176 @@ from helix_cli.model.loader import load_decoder
 from helix_cli.model.runner import ModelRunner
 from helix_cli.session import Session, SessionInfo, StopFlag
 from helix_cli.tokenizer import Tokenizer, first_difference
+from helix_cli.verify.choose import choose_rule
 
-DEMO = Path(__file__).parent / "assets" / "demo"
-# Free memory is unknown on some devices; this much is safe to assume of one that runs a language model.
+DEMO_PAIR = Path(__file__).parent / "assets" / "demo"
+# Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
 ASSUMED_FREE_BYTES = 2 * 2**30
+# One eighth of the layers, at least one, where early_exit is not told how many.
+EARLY_EXIT_SHARE = 8
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """One model, ready to run."""
+class Source:
+    """A checkpoint on disk, known by its config but not loaded yet."""
 
     path: Path
     architecture: Architecture
-    tokenizer: Tokenizer
-    decoder: Decoder
 
 
 def assemble(config: Config) -> Session:
     """Builds a session; every check that needs no weights comes before the weights are read."""
     started = time.perf_counter()
-    target_path = _locate(config.model.path, "target")
-    draft_path = _locate(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
-    target_architecture = read_architecture(target_path)
-    defaults = read_generation_defaults(target_path)
-    params = _sampling(config, defaults)
+    target = _source(config.model.path, "target")
+    draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    defaults = read_generation_defaults(target.path)
+    params = sampling_params(config, defaults)
+    choose_rule(config.verify.rule, params)
+    tokenizer = Tokenizer(target.path)
+    if draft is not None:
+        _require_same_tokenizer(tokenizer, draft.path)
     backend = open_backend(config.backend.device, config.backend.threads)
-    tokenizer = Tokenizer(target_path)
-    draft_architecture = _draft_architecture(config, target_architecture, draft_path)
-    if draft_path is not None:
-        _require_same_tokenizer(tokenizer, Tokenizer(draft_path), draft_path)
 
-    target = load_decoder(target_path, target_architecture, backend, config.model.dtype)
-    draft = _draft_decoder(config, target, draft_path, draft_architecture, backend)
     stop_flag = StopFlag()
-    runners = _runners(config, backend, target, draft, stop_flag)
-    eos_ids = frozenset(defaults.eos_ids)
-    scheduler = Scheduler(
-        runners[0].cache,
-        FixedDepth(config.draft.k),
-        eos_ids=eos_ids,
-        context=target_architecture.context,
-        max_step_tokens=config.engine.max_step_tokens,
-        max_sequences=config.engine.max_sequences,
+    decoder = _load(target, backend, config.model.dtype)
+    drafting = _draft_decoder(config, decoder, draft, backend)
+    runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
+    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    info = SessionInfo(
+        version=__version__,
+        target=config.model.path,
+        draft=config.draft.path if draft is not None else None,
+        device=backend.description,
+        threads=torch.get_num_threads(),
+        dtype=str(decoder.dtype).removeprefix("torch."),
+        drafter=config.draft.kind,
+        k=0 if config.draft.kind == "none" else config.draft.k,
+        rule=choose_rule(config.verify.rule, params).name,
+        context=target.architecture.context,
+        block_size=config.cache.block_size,
+        num_blocks=runners[0].cache.num_blocks,
+        notes=backend.notes,
+        load_s=time.perf_counter() - started,
+        config=config.effective(),
     )
+    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag)
+
+
+def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
+    """The config's sampling, with the model's own defaults where it is silent."""
+    given = config.sampling
+    plain = SamplingParams()
+
+    def first(chosen: Any, default: Any, otherwise: Any) -> Any:
+        return chosen if chosen is not None else default if default is not None else otherwise
+
+    return SamplingParams(
+        temperature=first(given.temperature, defaults.temperature, plain.temperature),
+        top_k=first(given.top_k, defaults.top_k, plain.top_k),
+        top_p=first(given.top_p, defaults.top_p, plain.top_p),
+        min_p=first(given.min_p, defaults.min_p, plain.min_p),
+        repetition_penalty=first(given.repetition_penalty, defaults.repetition_penalty, plain.repetition_penalty),
+        max_tokens=given.max_tokens,
+        seed=given.seed,
+        stop=given.stop,
+        ignore_eos=given.ignore_eos,
+    )
+
+
+def _source(name: str, role: str) -> Source:
+    path = DEMO_PAIR / role if name == DEMO else resolve(name)
+    return Source(path, read_architecture(path))
+
+
+def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
+    """Content decides, not size: checkpoints pad equal vocabularies differently."""
+    difference = first_difference(tokenizer, Tokenizer(draft_path))
+    if difference is not None:
+        raise ModelError(
+            f"The draft's tokenizer is not the target's: {difference}.",
+            "Choose a draft of the same family, or --drafter ngram, which needs none.",
+        )
+
+
+def _load(source: Source, backend: Backend, dtype: str) -> Decoder:
+    return load_decoder(
+        source.path, source.architecture, backend, backend.choose_dtype(dtype, source.architecture.dtype)
+    )
+
+
+def _draft_decoder(config: Config, target: Decoder, draft: Source | None, backend: Backend) -> Decoder | None:
+    if draft is not None:
+        return _load(draft, backend, config.draft.dtype)
+    if config.draft.kind != "early_exit":
+        return None
+    num_layers = target.architecture.num_layers
+    chosen = config.draft.layers or max(1, num_layers // EARLY_EXIT_SHARE)
+    if chosen >= num_layers:
+        raise ConfigError(
+            f"Early exit after {chosen} layers is no short cut for a target of {num_layers}.",
+            f"Set draft.layers to less than {num_layers}.",
+        )
+    return target.truncated(chosen)
+
+
+def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:
+    """A runner over a pool of its own for each model; all pools have equally many blocks."""
+    num_blocks = _num_blocks(config, backend, decoders)
+    runners = []
+    for decoder in decoders:
+        shape = decoder.architecture
+        cache = PagedKVCache(
+            shape.num_layers,
+            shape.num_kv_heads,
+            shape.head_dim,
+            num_blocks,
+            config.cache.block_size,
+            decoder.dtype,
+            decoder.device,
+            config.cache.prefix_reuse,
+        )
+        runners.append(ModelRunner(decoder, cache, stop_flag))
+    return runners
+
+
+def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
+    """What the config says, or as many blocks as its share of the free memory holds, but no more than can be used."""
+    if config.cache.blocks is not None:
+        return config.cache.blocks
+    block_size = config.cache.block_size
+    free = backend.free_memory()
+    share = int((ASSUMED_FREE_BYTES if free is None else free) * config.cache.memory_share)
+    shapes = [(one.architecture, one.dtype.itemsize) for one in decoders]
+    block_bytes = sum(
+        bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size, itemsize)
+        for shape, itemsize in shapes
+    )
+    usable = -(-decoders[0].architecture.context // block_size) * config.engine.max_sequences
+    affordable = share // block_bytes
+    if affordable < 1:
+        raise MemoryLimitError(
+            f"The cache may take {share / 2**20:.0f} MiB, and one block of it needs {block_bytes / 2**20:.1f} MiB.",
+            "Free some memory, raise cache.memory_share, or lower cache.block_size.",
+        )
+    return min(usable, affordable)
+
+
+def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+    target = runners[0].decoder.architecture
     setup = DraftSetup(
         eos_ids=eos_ids,
-        target_vocab_size=target_architecture.vocab_size,
+        target_vocab_size=target.vocab_size,
         max_step_tokens=config.engine.max_step_tokens,
         ngram_min=config.draft.ngram_min,
         ngram_max=config.draft.ngram_max,
         runner=runners[1] if len(runners) > 1 else None,
     )
-    engine = Engine(runners[0], scheduler, DRAFTERS[config.draft.kind](setup), backend.synchronize)
-    info = SessionInfo(
-        version=__version__,
-        target=config.model.path,
-        draft=config.draft.path if draft_path is not None else None,
-        device=backend.description,
-        threads=torch.get_num_threads(),
-        dtype=str(target.dtype).removeprefix("torch."),
-        drafter=config.draft.kind,
-        k=0 if config.draft.kind == "none" else config.draft.k,
-        rule=config.verify.rule,
-        context=target_architecture.context,
-        block_size=config.cache.block_size,
-        num_blocks=runners[0].cache.num_blocks,
-        load_s=time.perf_counter() - started,
-        config=config.model_dump(mode="json"),
+    scheduler = Scheduler(
+        runners[0].cache,
+        FixedDepth(config.draft.k),
+        eos_ids=eos_ids,
+        context=target.context,
+        max_step_tokens=config.engine.max_step_tokens,
+        max_sequences=config.engine.max_sequences,
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag)
-
-
-def _locate(name: str, role: str) -> Path:
-    return DEMO / role if name == "demo" else resolve(name)
+    return Engine(runners[0], scheduler, DRAFTERS[config.draft.kind](setup), backend.synchronize)

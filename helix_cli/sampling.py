@@ -193,7 +193,7 @@ def _nucleus(scores: npt.NDArray[np.floating], top_p: float) -> npt.NDArray[np.i
 
 def first_argmax(scores: torch.Tensor) -> torch.Tensor:
     """Index of the maximum over the last dimension, the first one of equals: [..., V] -> int64 [...]."""
-    return torch.as_tensor(scores.numpy().argmax(-1)) if scores.is_cpu else scores.argmax(-1)
+    return torch.from_numpy(np.asarray(scores.numpy().argmax(-1))) if scores.is_cpu else scores.argmax(-1)
 
 
 def race(scores: torch.Tensor, gumbel: torch.Tensor) -> torch.Tensor:

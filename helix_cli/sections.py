@@ -46,8 +46,8 @@ class DraftSection(Section):
 
     kind: DrafterKind = Field(
         default=WITHOUT_A_MODEL,
-        description="What proposes tokens: a second model, n-grams of the text so far, the target's own first layers, or "
-        "nothing. Left out, it is model where there is a draft model and ngram elsewhere.",
+        description="What proposes tokens: a second model, n-grams of the text so far, the target's own first layers, "
+        "or nothing. Left out, it is model where there is a draft model and ngram elsewhere.",
     )
     path: str | None = Field(
         default=None,
@@ -98,8 +98,8 @@ class VerifySection(Section):
 
     rule: RuleName = Field(
         default="auto",
-        description="The rule that accepts drafted tokens; all of them keep the target's own text. auto takes greedy at "
-        "temperature 0, else coupled with a seed and block without.",
+        description="The rule that accepts drafted tokens; none changes what the target would say. auto takes greedy "
+        "at temperature 0, else coupled with a seed and block without.",
     )
 
 

@@ -35,6 +35,7 @@ class SessionInfo:
     context: int
     block_size: int
     num_blocks: int
+    notes: tuple[str, ...]
     load_s: float
     config: dict[str, Any]
 
@@ -109,7 +110,8 @@ class Session:
         requests = [self.request(prompt) for prompt in prompts]
         streams: dict[int, _Stream] = {}
         for prompt, request in zip(prompts, requests, strict=True):
-            stream = _Stream(prompt.index, TextStream(self.tokenizer, request.params.stop))
+            text = TextStream(self.tokenizer, request.params.stop, context=request.prompt)
+            stream = _Stream(prompt.index, text)
             rule = choose_rule(self.rule, request.params)
             streams[self.engine.add(request, rule, stream.push)] = stream
         try:

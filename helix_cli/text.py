@@ -18,9 +18,10 @@ _MAX_SILENT = 16
 class TextStream:
     """The text of one sequence while it is generated.
 
-    Text is held back only as long as it may change: an incomplete UTF-8 character (at most three bytes; bytes that form no
-    character are released as U+FFFD), and an end that may be the beginning of a stop string. The first stop string to be
-    complete ends the text just before it; where two end at the same character, the longer one counts.
+    Text is held back only as long as it may change: an incomplete UTF-8 character (at most three bytes; bytes that form
+    no character are released as U+FFFD), and an end that may be the beginning of a stop string. The first stop string
+    to be complete ends the text just before it; where two end at the same character, the longer one counts. So the text
+    depends on the characters alone, not on how they were split into tokens.
     """
 
     def __init__(
@@ -75,8 +76,8 @@ class TextStream:
 class _Pieces:
     """Tokens to text that will not change.
 
-    A token that is bytes goes through an incremental UTF-8 decoder. Any other is decoded together with the tokens before
-    it, and its text is what comes out beyond theirs: a decoder may treat the first token of a text in its own way.
+    A token that is bytes goes through an incremental UTF-8 decoder. Any other is decoded together with the tokens
+    before it, and its text is what comes out beyond theirs: a decoder may treat the first token of a text specially.
     """
 
     def __init__(self, tokenizer: Tokenizer, skip: Collection[int], context: Sequence[int]) -> None:
@@ -93,8 +94,9 @@ class _Pieces:
             return ""
         data = self._tokenizer.token_bytes(token)
         if data is not None:
+            is_first = not self._window
             self._window, self._num_done = [token], 1
-            return self._utf8.decode(data)
+            return self._decode([token]) if is_first and data.isascii() else self._utf8.decode(data)
         broken = self._utf8.decode(b"", final=True)
         self._window.append(token)
         return broken + self._beyond()

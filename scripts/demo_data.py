@@ -21,8 +21,9 @@ VOCABULARY = 4096
 CONTEXT = 1024
 
 # One digit a token; an identifier part keeps the one character before it ("_name", ".name",
-# " name"), and the rest of an indentation is a single run of spaces.
-SPLIT_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# " name"), and the rest of an indentation is a single run of spaces. No token reaches over the end
+# of a line, so that a prompt that stops there is cut into the tokens that training saw.
+SPLIT_PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # Tests, other people's packages, demonstrations, and tables that a program generated.
 EXCLUDED_PARTS = frozenset(

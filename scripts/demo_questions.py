@@ -208,7 +208,7 @@ def turns(entry: Entry, chooser: random.Random) -> list[Turn]:
         answer = f"{entry.name} takes {listed}."
         asked.append(Turn(chooser.choice(ARGUMENTS).format(name=entry.name), answer))
     else:
-        answer = f"def {entry.name.rpartition('.')[2]}({entry.arguments}):"
+        answer = f"def {entry.name.rpartition('.')[2]}({entry.arguments})"
         asked.append(Turn(chooser.choice(SIGNATURE).format(name=entry.name), answer))
     return asked
 

@@ -31,8 +31,8 @@ pipeline_tag: text-generation
 # The demonstration pair
 
 `target` ({target:,} parameters) and `draft` ({draft:,} parameters) are two small Llama models with one
-tokenizer. They exist so that Helix can show speculative decoding without a download. Nobody else's
-weights or texts are in them but those named here.
+tokenizer, both trained from nothing. They exist so that Helix can show speculative decoding without a
+download.
 
 ## What they cannot do
 
@@ -49,13 +49,13 @@ docstring does.
 without its tests and generated tables, and questions in several phrasings about {things_asked_about:,}
 modules, classes and functions, answered from signatures and docstrings. The library is under the Python
 Software Foundation License Version 2; its docstrings can come out of the model word for word. Held out:
-{held_out_files} files, and the questions about {held_out_things} things.
+{held_out_files} files, and the questions about {held_out_things} things. The docstrings behind the latter still stand in
+the files that were trained on, unless their own file is held out.
 
 ## Training
 
 {tokens:,} tokens in {steps:,} steps of {tokens_a_step:,}, {question_share:.0%} of them questions, in {minutes} minutes
-on a shared machine ({hardware};
-{named_versions}). The target learns by cross-entropy; the draft learns on the
+({hardware}; {named_versions}). The target learns by cross-entropy; the draft learns on the
 same batches from the target's distribution. What happened when:
 
 {runs}
@@ -81,6 +81,9 @@ The figures come from `evaluation.json` and `training.json`, which the script wr
 def export(target: Any, draft: Any, tokenizer: Any, facts: dict[str, Any], out: Path) -> None:
     """Write both models as ordinary model directories, in bfloat16 and in files below 15 MiB."""
     tokenizer.model_max_length = CONTEXT
+    for name in ("is_local", "local_files_only"):
+        # How it was loaded here says nothing about the tokenizer.
+        tokenizer.init_kwargs.pop(name, None)
     ends = tokenizer.convert_tokens_to_ids([questions.END_OF_TEXT, questions.END_OF_TURN])
     for name, model, config in (("target", target, TARGET), ("draft", draft, DRAFT)):
         folder = out / name

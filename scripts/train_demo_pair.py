@@ -228,7 +228,8 @@ def main() -> None:
     parser.add_argument("--evaluate", type=Path, help="the exported pair to evaluate, and its model card to write")
     arguments = parser.parse_args()
     told = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+        f"--{name.replace('_', '-')}"
+        + ("" if value is True else f" {value:g}" if type(value) is float else f" {value}")
         for name, value in vars(arguments).items()
         if value != parser.get_default(name) and name not in ("work", "export", "evaluate")
     ]

@@ -34,7 +34,7 @@ SMALL = {"vocab_size": 16, "num_hidden_layers": 2, "hidden_size": 32, "intermedi
 def decoder(role: str) -> Decoder:
     """The tiny target, or a draft that differs from it a little, in float32."""
     path = tiny_checkpoint(Path(mkdtemp()), **SMALL)
-    loaded = load_decoder(path, read_architecture(path), open_backend("cpu"), torch.float32)
+    loaded = load_decoder(path, read_architecture(path), open_backend("cpu", threads=1), torch.float32)
     if role == "draft":
         disturb(loaded)
     return loaded
@@ -43,7 +43,7 @@ def decoder(role: str) -> Decoder:
 def disturb(loaded: Decoder) -> None:
     """Changes a model a little: its drafts are then accepted now and then."""
     generator = torch.Generator().manual_seed(1)
-    loaded.embedding += 0.2 * torch.randn(loaded.embedding.shape, generator=generator)
+    loaded.embedding.add_(0.2 * torch.randn(loaded.embedding.shape, generator=generator))
 
 
 @dataclass

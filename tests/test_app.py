@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from helix_cli import __version__
 from helix_cli import app as program
 from helix_cli.app import COMMANDS, app, describe, is_out_of_memory, load_command
 from helix_cli.errors import HelixError, MemoryLimitError, ModelError
@@ -71,7 +73,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_version() -> None:
     result = helix("--version")
-    assert result.exit_code == 0 and result.stdout.startswith("helix ") and result.stderr == ""
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"helix {__version__}\n", "")
 
 
 def test_unknown_commands_and_options_are_usage_errors() -> None:
@@ -130,6 +132,11 @@ def test_out_of_memory_on_any_device(error: Exception) -> None:
 def test_other_errors_are_not_taken_for_memory() -> None:
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert describe(MemoryLimitError("a", "b")) == ("a", "b", 2)
+
+
+def test_a_full_disk_is_the_users_to_mend() -> None:
+    message, hint, code = describe(OSError(errno.ENOSPC, "No space left on device"))
+    assert (message, code) == ("There is no space left to write to.", 2) and hint
 
 
 def test_a_reader_that_has_gone_is_no_error() -> None:

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix_cli.stats import RequestStats, Trace, acceptance_per_position, percentile, summarise
@@ -105,6 +105,7 @@ commits = st.lists(st.tuples(st.floats(0.0, 9.0), st.integers(1, 9)), max_size=3
 )
 
 
+@settings(deadline=None)
 @given(rounds, commits)
 def test_every_number_is_in_its_range_and_json(rounds: list[tuple[int, int]], commits: list[tuple[float, int]]) -> None:
     stats = summed(traced(rounds, commits))
@@ -120,6 +121,7 @@ def test_every_number_is_in_its_range_and_json(rounds: list[tuple[int, int]], co
         assert 0.0 <= stats.itl_p50_s <= stats.itl_p99_s
 
 
+@settings(deadline=None)
 @given(rounds)
 def test_rates_per_position_match_a_count_by_definition(rounds: list[tuple[int, int]]) -> None:
     drafted = [d for d, _ in rounds]
@@ -128,6 +130,7 @@ def test_rates_per_position_match_a_count_by_definition(rounds: list[tuple[int, 
     assert list(acceptance_per_position(drafted, accepted)) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.lists(st.integers(0, 8), min_size=1, max_size=30))
 def test_with_a_fixed_depth_the_rates_add_up_to_the_mean_length(depth: int, kept: list[int]) -> None:
     accepted = [min(depth, a) for a in kept]

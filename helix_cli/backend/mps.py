@@ -35,12 +35,13 @@ def open_mps(index: int | None, threads: int | None) -> Backend:
         check_works(device)
     except RuntimeError as error:
         raise DeviceError(f"The Apple GPU fails: {first_line(error)}.", "Use --device cpu.") from error
+    most = _recommended_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     return Backend(
         name="mps",
         device=device,
-        description=f"Apple GPU (Metal), {torch.mps.recommended_max_memory() / 2**30:.0f} GiB",
+        description="Apple GPU (Metal)" + ("" if most is None else f", {most / 2**30:.0f} GiB"),
         # bfloat16 depends on the versions of macOS and PyTorch, and float16 is faster on every Apple GPU.
         dtypes=(torch.float32, torch.float16),
         automatic={torch.float16: torch.float16, torch.bfloat16: torch.float16},
@@ -51,6 +52,13 @@ def open_mps(index: int | None, threads: int | None) -> Backend:
     )
 
 
-def _free_memory() -> int:
+def _recommended_memory() -> int | None:
+    """The most that Metal advises to use; older versions of PyTorch do not pass it on."""
+    ask = getattr(torch.mps, "recommended_max_memory", None)
+    return int(ask()) if ask else None
+
+
+def _free_memory() -> int | None:
     """What Metal recommends as the most, less what PyTorch has allocated."""
-    return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    most = _recommended_memory()
+    return None if most is None else max(0, most - torch.mps.current_allocated_memory())

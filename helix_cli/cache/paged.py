@@ -46,7 +46,7 @@ class PagedKVCache:
         prefix_reuse: bool = True,
         num_scratch: int = 0,
     ) -> None:
-        """Allocate the pool; without `prefix_reuse` nothing is published and nothing matched."""
+        """Allocate the pool; without `prefix_reuse` nothing is published, so nothing matches."""
         assert block_size > 0 and num_scratch >= 0
         self.num_blocks = num_blocks
         self.block_size = block_size
@@ -65,7 +65,7 @@ class PagedKVCache:
         that into a block with one owner. `num_computed` says how many positions were found.
         """
         table = BlockTable()
-        most = (len(tokens) - 1) // self.block_size if self._prefix_reuse else 0
+        most = (len(tokens) - 1) // self.block_size
         while len(table.hashes) < most:
             digest = table.next_hash(tokens, self.block_size)
             block = self.pool.find(digest)

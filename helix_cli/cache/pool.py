@@ -10,11 +10,8 @@ Published free blocks follow, the least recently released first.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
-
-_BLANK_RUN = re.compile(rb"\x01+")
 
 
 class PoolExhausted(Exception):
@@ -38,7 +35,7 @@ class BlockPool:
         self._hashes: list[bytes | None] = [None] * num_blocks
         self._published: dict[bytes, int] = {}
         self._blank = bytearray(b"\x01" * num_blocks)
-        """1 where a block is blank; bytes, so that runs are found at C speed."""
+        """1 where a block is blank; bytes, so that the ends of runs are found at C speed."""
         self._retired: OrderedDict[int, None] = OrderedDict()
         """Published free blocks, the least recently released first."""
 
@@ -134,13 +131,22 @@ class BlockPool:
         if n == 0:
             return []
         ids: list[int] = []
-        runs = [match.span() for match in _BLANK_RUN.finditer(self._blank)]
-        for start, stop in sorted(runs, key=lambda run: run[0] - run[1]):
+        for start, stop in sorted(self._blank_runs(), key=lambda run: run[0] - run[1]):
             ids += range(start, min(stop, start + n - len(ids)))
             if len(ids) == n:
                 break
         ids += [self._retired.popitem(last=False)[0] for _ in range(n - len(ids))]
         return self._claim(sorted(ids))
+
+    def _blank_runs(self) -> list[tuple[int, int]]:
+        """Where each run of blank blocks starts and stops, in ascending order."""
+        runs: list[tuple[int, int]] = []
+        stop = 0
+        while (start := self._blank.find(1, stop)) >= 0:
+            end = self._blank.find(0, start)
+            stop = self.num_blocks if end < 0 else end
+            runs.append((start, stop))
+        return runs
 
     def _claim(self, ids: Sequence[int]) -> list[int]:
         """Give each block its first reference; a published one loses its content and its name."""

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helix_cli.commands.interrupt import stop_on_interrupt
+from helix_cli.commands.loading import load_session
 from helix_cli.commands.prompts import STDIN, read_prompts
 from helix_cli.commands.results import open_results, unanswered
 from helix_cli.core import FinishedEvent, FinishReason
 from helix_cli.errors import InputError
+from helix_cli.ui.console import notice
 from helix_cli.ui.progress import BatchProgress
 
 if TYPE_CHECKING:
     from helix_cli.config import Config
 
 
-def run_batch(
-    config: Config, source: Path, output: Path | None, *, resume: bool, chat: bool, tell: Callable[[str], None]
-) -> bool:
+def run_batch(config: Config, source: Path, output: Path | None, *, resume: bool, chat: bool) -> bool:
     """Writes a result for each prompt of `source`; returns whether the user interrupted.
 
     A text that was interrupted is no result: only complete ones are written, in the order in which they end. Raises
@@ -31,20 +30,20 @@ def run_batch(
     left = unanswered(prompts, output, resume)
     with open_results(output) as results:
         if not left:
-            tell(f"All {len(prompts)} prompts have their results already.")
+            notice(f"All {len(prompts)} prompts have their results already.")
             return False
-        from helix_cli.session import open_session
-
-        session = open_session(config)
+        session = load_session(config)
         by_index = {prompt.index: prompt for prompt in left}
         num_done = 0
         with stop_on_interrupt(session.interrupt) as interrupt, BatchProgress(len(left)) as progress:
             for event in session.stream(left):
-                progress.advance(event)
-                if isinstance(event, FinishedEvent) and event.finish_reason is not FinishReason.ABORT:
+                if isinstance(event, FinishedEvent):
+                    if event.finish_reason is FinishReason.ABORT:
+                        continue
                     results.write(by_index[event.index], event)
                     num_done += 1
+                progress.advance(event)
     if num_done < len(left):
         again = " Run it again with --resume to go on." if output is not None else ""
-        tell(f"{num_done} of {len(left)} prompts have their results.{again}")
+        notice(f"{num_done} of {len(left)} prompts have their results.{again}")
     return interrupt.requested

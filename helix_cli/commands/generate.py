@@ -10,16 +10,17 @@ import typer
 
 from helix_cli.commands.batch import run_batch
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.loading import load_session
 from helix_cli.commands.prompts import read_prompt
 from helix_cli.commands.settings import Choices, with_settings
 from helix_cli.core import TextEvent
 from helix_cli.errors import InputError
-from helix_cli.ui.stream import open_renderer
+from helix_cli.ui.console import notice
+from helix_cli.ui.stream import Renderer, open_renderer
 
 if TYPE_CHECKING:
     from helix_cli.config import Config
     from helix_cli.prompt import Prompt
-    from helix_cli.ui.stream import Renderer
 
 NEEDS: Final = (("--output", "--input"), ("--resume", "--output"))
 """The first option cannot take effect without the second."""
@@ -28,7 +29,9 @@ EXCLUDES: Final = (
     ("PROMPT", "--input"),
     ("--file", "--input"),
     ("--json", "--input"),
+    ("--no-stats", "--input"),
     ("--show-draft", "--input"),
+    ("--no-stats", "--json"),
     ("--show-draft", "--json"),
 )
 """The first cannot take effect together with the second."""
@@ -80,12 +83,13 @@ def generate(
         "--output": output is not None,
         "--resume": resume,
         "--json": as_json,
+        "--no-stats": no_stats,
         "--show-draft": show_draft,
     }
     check_together({name for name, is_given in given.items() if is_given})
-    config = choices.load(_tell)
+    config = choices.load(notice)
     if source is not None:
-        interrupted = run_batch(config, source, output, resume=resume, chat=chat, tell=_tell)
+        interrupted = run_batch(config, source, output, resume=resume, chat=chat)
     else:
         one = read_prompt(prompt, file, chat)
         interrupted = run_one(config, one, open_renderer(as_json, show_draft, not no_stats))
@@ -105,9 +109,7 @@ def check_together(given: Set[str]) -> None:
 
 def run_one(config: Config, prompt: Prompt, renderer: Renderer) -> bool:
     """Streams one prompt's text to `renderer`; returns whether the user interrupted."""
-    from helix_cli.session import open_session
-
-    session = open_session(config)
+    session = load_session(config)
     with stop_on_interrupt(session.interrupt) as interrupt:
         try:
             renderer.started(session.info.to_dict())
@@ -119,7 +121,3 @@ def run_one(config: Config, prompt: Prompt, renderer: Renderer) -> bool:
         finally:
             renderer.close()
     return interrupt.requested
-
-
-def _tell(note: str) -> None:
-    typer.echo(note, err=True)

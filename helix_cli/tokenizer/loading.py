@@ -50,8 +50,13 @@ def load(path: Path) -> Loaded:
             f"There is no tokenizer in {path}.",
             "Copy tokenizer.json and tokenizer_config.json from the original model.",
         )
-    config = _read_json(path / "tokenizer_config.json")
-    return _load_directly(path, config) or _load_with_transformers(path)
+    file = path / "tokenizer_config.json"
+    config = _read_json(file)
+    try:
+        direct = _load_directly(path, config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # an entry of another type than it should have
+        raise ModelError(f"{file} is damaged: {_first_line(error)}.", "Download the model again.") from error
+    return direct or _load_with_transformers(path)
 
 
 def _load_directly(path: Path, config: dict[str, Any]) -> Loaded | None:
@@ -70,10 +75,11 @@ def _load_directly(path: Path, config: dict[str, Any]) -> Loaded | None:
     named = {key: _resolve(settings[key], added) for key in _NAMED if settings.get(key) is not None}
     if shape is not None and not _is_rebuilt_alike(backend, added, named):
         return None
-    _add_tokens(backend, added, [*named.values(), *(_resolve(token, {}) for token in _extra(config))], named)
+    special = [*named.values(), *(_resolve(token, {}) for token in _extra(config))]
+    _add_tokens(backend, added, special, named)
     if shape is not None:
-        shape.apply(backend, config, [str(token) for token in named.values()] + [str(t) for t in _extra(config)])
-    texts = {key: str(token) for key, token in named.items()}
+        shape.apply(backend, config, [_content(token) for token in special])
+    texts = {key: _content(token) for key, token in named.items()}
     return Loaded(FastCodec(backend), texts, _chat_template(path, config))
 
 
@@ -134,7 +140,7 @@ def _is_rebuilt_alike(backend: Backend, added: Mapping[int, AddedToken], named: 
         return False
     size = backend.get_vocab_size(with_added_tokens=False)
     beyond = [id for id in sorted(present) if id >= size]
-    texts = {str(token) for token in named.values()}
+    texts = {_content(token) for token in named.values()}
     return beyond == list(range(size, size + len(beyond))) and all(
         token.special for token in present.values() if token.content in texts
     )
@@ -152,7 +158,7 @@ def _add_tokens(
     present = backend.get_added_tokens_decoder()
     known = {repr(token) for token in present.values()}
     missing: list[AddedToken | str] = [token for token in added.values() if repr(token) not in known]
-    contents = {token.content for token in present.values()} | {str(_content(token)) for token in missing}
+    contents = {token.content for token in present.values()} | {_content(token) for token in missing}
     for token in special:
         if _content(token) not in contents:
             contents.add(_content(token))

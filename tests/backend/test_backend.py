@@ -31,15 +31,12 @@ def available() -> list[str]:
 def test_an_open_backend_keeps_its_promises(name: str) -> None:
     backend = open_backend(name)
     assert backend.name == name
-
     assert backend.description
     free = backend.free_memory()
     assert free is None or free > 0
     for dtype in backend.dtypes:
         left = torch.ones(3, 4, dtype=dtype, device=backend.device)
         product = left @ torch.ones(4, 5, dtype=dtype, device=backend.device)
-            dtype
-        )
         backend.synchronize()
         assert product.cpu().float().eq(4.0).all()
     for chosen in backend.automatic.values():
@@ -115,9 +112,12 @@ def test_an_unsupported_number_type_is_refused_with_the_choices() -> None:
         backend.choose_dtype("int3", torch.float32)
 
 
-def test_a_device_that_computes_nothing_does_not_work() -> None:
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        check_works(torch.device("meta"))
+def test_a_device_that_adds_wrongly_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "ones", torch.zeros)
+    with pytest.raises(RuntimeError, match=r"gave \[1.0, 2.0\]"):
+        check_works(torch.device("cpu"))
+    with pytest.raises(DeviceError, match="PyTorch fails on the CPU"):
+        open_backend("cpu")
 
 
 def opener(name: str, fails: str | None = None) -> package.Opener:

@@ -49,5 +49,13 @@ def test_sixteen_bit_checkpoints_run_in_float16(monkeypatch: pytest.MonkeyPatch)
     assert backend.choose_dtype("auto", torch.bfloat16) == torch.float16
     assert backend.choose_dtype("auto", torch.float32) == torch.float32
     assert backend.free_memory() == 10 * GIB
+    assert backend.description == "Apple GPU (Metal), 12 GiB"
     with pytest.raises(DeviceError, match="does not support bfloat16"):
         backend.choose_dtype("bfloat16", torch.bfloat16)
+
+
+def test_an_older_pytorch_does_not_know_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    monkeypatch.delattr(torch.mps, "recommended_max_memory")
+    backend = open_backend("mps")
+    assert (backend.description, backend.free_memory()) == ("Apple GPU (Metal)", None)

@@ -297,5 +297,5 @@ class PoolMachine(RuleBasedStateMachine):
         assert (self.pool.peak_used, self.pool.num_evicted) == (self.peak, self.evicted)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestPoolMachine = PoolMachine.TestCase

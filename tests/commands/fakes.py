@@ -99,6 +99,7 @@ class Helix:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sessions: list[FakeSession] = []
+        self.loading: Callable[[], None] = lambda: None
         self.before: Callable[[int], None] = lambda place: None
         module = ModuleType("helix_cli.session")
         module.open_session = self._open  # type: ignore[attr-defined]
@@ -106,6 +107,7 @@ class Helix:
         monkeypatch.delenv("HELIX_DEBUG", raising=False)
 
     def _open(self, config: Config) -> FakeSession:
+        self.loading()
         self.sessions.append(FakeSession(config, self.before))
         return self.sessions[-1]
 

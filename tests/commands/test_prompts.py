@@ -13,20 +13,12 @@ from helix_cli.errors import InputError
 from helix_cli.prompt import Prompt
 
 
-class Piped(io.StringIO):
-    """stdin that holds bytes and is no terminal."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self.buffer = io.BytesIO(content)
-
-
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that puts bytes on stdin; nothing is there before."""
 
     def put(content: bytes) -> None:
-        monkeypatch.setattr("sys.stdin", Piped(content))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
 
     put(b"")
     return put

@@ -77,7 +77,9 @@ def test_nothing_given_is_the_demo(run: Callable[..., Config]) -> None:
 def test_any_setting_by_its_name(run: Callable[..., Config], tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("sampling: {ignore_eos: true}\nengine: {max_sequences: 3}\n", encoding="utf-8")
-    config = run("--config", str(file), "--set", "cache.blocks=9", "--set", "draft.k=2", "--set", "sampling.ignore_eos=false")
+    config = run(
+        "--config", str(file), "--set", "cache.blocks=9", "--set", "draft.k=2", "--set", "sampling.ignore_eos=false"
+    )
     assert (config.cache.blocks, config.draft.k, config.engine.max_sequences) == (9, 2, 3)
     assert not config.sampling.ignore_eos
     with pytest.raises(ConfigError, match=r"draft\.k is given twice"):

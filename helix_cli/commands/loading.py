@@ -1,0 +1,19 @@
+"""Opens a session for a command, with a sign of life while the models load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helix_cli.ui.progress import working
+
+if TYPE_CHECKING:
+    from helix_cli.config import Config
+    from helix_cli.session import Session
+
+
+def load_session(config: Config) -> Session:
+    """A session for `config`. Importing it brings torch, so commands do that last."""
+    with working(f"Loading {config.model.path}"):
+        from helix_cli.session import open_session
+
+        return open_session(config)

@@ -1,0 +1,41 @@
+"""Runs one model over one pool; the same class serves the target and the draft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from helix_cli.cache.paged import PagedKVCache
+from helix_cli.core import Row
+from helix_cli.model.batch import build_batch
+from helix_cli.model.decoder import Decoder
+
+
+def never() -> bool:
+    """The stop flag of those who cannot be interrupted."""
+    return False
+
+
+class ModelRunner:
+    """A decoder and the cache that its keys and values live in. `interrupted` is read between layers."""
+
+    def __init__(self, decoder: Decoder, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
+        self.decoder = decoder
+        self.cache = cache
+        self._interrupted = interrupted
+
+    @property
+    def context(self) -> int:
+        """Positions the model can tell apart."""
+        return self.decoder.architecture.context
+
+    @torch.no_grad()
+    def forward(self, rows: list[Row]) -> Tensor:
+        """Logits [R, V] in float32, R the sum of the rows' `num_logits`, in the rows' order.
+
+        Writes the rows' K/V into the blocks that their tables own and moves no counter. Raises Interrupted.
+        """
+        batch = build_batch(rows, self.cache, self.decoder.device)
+        return self.decoder.forward(batch, self.cache.layers, self.cache.block_size, self._interrupted)

@@ -1,0 +1,93 @@
+"""The statistics of one request as a table that fits a narrow terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from helix_cli.core import FinishedEvent, FinishReason
+from helix_cli.stats import RequestStats, ratio
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_UNDEFINED = "-"
+_BAR_LENGTH = 10
+_ENDS = {
+    FinishReason.STOP: "at a stop",
+    FinishReason.LENGTH: "at the length limit",
+    FinishReason.ABORT: "interrupted",
+}
+
+
+def stats_table(event: FinishedEvent, ascii_only: bool = False) -> Table:
+    """Two columns: what is measured, and the value. helix_cli/stats.py defines every number."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _rows(event.stats, _ENDS[event.finish_reason], ascii_only):
+        table.add_row(name, value)
+    return table
+
+
+def seconds(value: float | None) -> str:
+    """A duration, with three digits or so."""
+    if value is None:
+        return _UNDEFINED
+    if value < 1.0:
+        return f"{value * 1000:.3g} ms" if value < 0.1 else f"{value * 1000:.0f} ms"
+    return f"{value:.2f} s" if value < 100.0 else f"{value:.0f} s"
+
+
+def per_second(value: float | None) -> str:
+    """A speed in tokens per second."""
+    return _UNDEFINED if value is None else f"{value:.1f} tok/s"
+
+
+def percent(value: float | None) -> str:
+    """A share of 1."""
+    return _UNDEFINED if value is None else f"{value:.0%}".replace("%", " %")
+
+
+def bar(share: float, ascii_only: bool) -> str:
+    """A share of 1 as a bar of fixed length."""
+    full, empty = ("#", ".") if ascii_only else ("█", "░")
+    length = round(share * _BAR_LENGTH)
+    return full * length + empty * (_BAR_LENGTH - length)
+
+
+def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str, str]]:
+    reused = f", {stats.num_reused_tokens} of them cached" if stats.num_reused_tokens else ""
+    yield "prompt", f"{stats.num_prompt_tokens} tokens{reused}"
+    yield "answer", f"{stats.num_tokens} tokens, ended {end}"
+    yield "speed", per_second(stats.tokens_per_second)
+    yield "first token", seconds(stats.ttft_s)
+    yield "per token", seconds(stats.tpot_s)
+    yield "rounds", str(stats.num_rounds)
+    if stats.num_drafted:
+        yield from _draft_rows(stats, ascii_only)
+    yield from _time_rows(stats)
+    yield "cache", f"{stats.peak_blocks} blocks of {stats.block_size}, {stats.wasted_slots} slots empty"
+    yield "contiguous", f"would hold {stats.contiguous_blocks} blocks"
+    if stats.load_s is not None:
+        yield "loading", seconds(stats.load_s)
+
+
+def _draft_rows(stats: RequestStats, ascii_only: bool) -> Iterator[tuple[str, str]]:
+    yield "drafted", f"{stats.num_drafted} tokens"
+    yield "accepted", f"{stats.num_accepted} tokens, {percent(stats.acceptance_rate)}"
+    if stats.mean_acceptance_length is not None:
+        yield "per round", f"{stats.mean_acceptance_length:.2f} tokens"
+    for place, share in enumerate(stats.acceptance_per_position, start=1):
+        yield f"  draft {place}", f"{bar(share, ascii_only)} {percent(share)}"
+
+
+def _time_rows(stats: RequestStats) -> Iterator[tuple[str, str]]:
+    total = stats.draft_s + stats.target_s + stats.other_s
+    parts = (("draft", stats.draft_s), ("target", stats.target_s), ("rest", stats.other_s))
+    if total > 0.0:
+        yield "time", ", ".join(f"{name} {percent(ratio(part, total))}" for name, part in parts)
+    if stats.itl_p50_s is not None:
+        yield "gaps", f"{seconds(stats.itl_p50_s)} median, {seconds(stats.itl_p99_s)} p99"
