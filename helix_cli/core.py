@@ -154,10 +154,13 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class Piece:
-    """The text that one token released ("" while a character or a possible stop string is incomplete)."""
+    """The text that one token released ("" while a character or a possible stop string is incomplete).
+
+    `token` is None for text that was held back until the end and belongs to no single token.
+    """
 
     text: str
-    token: int
+    token: int | None
     drafted: bool
 
 

@@ -52,15 +52,15 @@ class Noise:
 
     def gumbel(self, position: int, purpose: Purpose, size: int) -> torch.Tensor:
         """Standard Gumbel noise for the tokens 0 to `size` - 1: float32 [size], finite, on the CPU."""
-        return self.gumbel_of(position, purpose, np.arange(size))
+        return self.gumbel_of(position, purpose, np.arange(size, dtype=np.int64))
 
     def gumbel_of(self, position: int, purpose: Purpose, tokens: npt.NDArray[np.int64]) -> torch.Tensor:
         """The same noise for some `tokens` [m] only, at the cost of m: float32 [m]."""
         bits = _splitmix(self._word(position, purpose), tokens.view(np.uint64))
         fraction = (bits >> np.uint64(1)).view(np.int64).astype(np.float32)
         fraction *= np.float32(2.0**-63)
-        # -log(-log(1 - fraction)): small exponentials win, so log1p keeps their relative precision. The bounds keep both
-        # logarithms finite; they bite once in 2^24 tokens above, where a token wins nothing, and once in 2^64 below.
+        # -log(-log(1 - fraction)): small exponentials win, so log1p keeps their relative precision. The bounds keep
+        # both logarithms finite; a token in 2^24 meets the upper one, where it wins nothing, one in 2^64 the lower.
         np.clip(fraction, 2.0**-64, 1.0 - 2.0**-24, out=fraction)
         return torch.from_numpy(fraction).neg_().log1p_().neg_().log_().neg_()
 
@@ -221,5 +221,5 @@ def draw_from(weights: torch.Tensor, uniform: float) -> int:
     cumulated = weights.cpu().cumsum(0, dtype=torch.float64).numpy()
     total = float(cumulated[-1])
     assert total > 0.0
-    # uniform * total may round up to total, beyond the last token
-    return int(cumulated.searchsorted(min(uniform * total, math.nextafter(total, 0.0)), side="right"))
+    # A float64 below 1 times total rounds to less than total, so the index exists.
+    return int(cumulated.searchsorted(uniform * total, side="right"))

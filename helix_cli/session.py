@@ -162,7 +162,7 @@ class Session:
         rest = stream.text.finish()
         if rest:
             stream.released.append(rest)
-            yield TextEvent(stream.index, (Piece(rest, sequence.tokens[-1], drafted=False),))
+            yield TextEvent(stream.index, (Piece(rest, None, drafted=False),))
         yield FinishedEvent(
             index=stream.index,
             text="".join(stream.released),

@@ -49,20 +49,21 @@ docstring does.
 without its tests and generated tables, and questions in several phrasings about {things_asked_about:,}
 modules, classes and functions, answered from signatures and docstrings. The library is under the Python
 Software Foundation License Version 2; its docstrings can come out of the model word for word. Held out:
-{held_out_files} files, and the questions about {held_out_things} things. The docstrings behind the latter still stand in
-the files that were trained on, unless their own file is held out.
+{held_out_files} files, and the questions about {held_out_things} things. The docstrings of such a thing still stand in the
+code that was trained on, unless its file is held out too.
 
 ## Training
 
 {tokens:,} tokens in {steps:,} steps of {tokens_a_step:,}, {question_share:.0%} of them questions, in {minutes} minutes
-({hardware}; {named_versions}). The target learns by cross-entropy; the draft learns on the
-same batches from the target's distribution. What happened when:
+({hardware}; {named_versions}).
+The target learns by cross-entropy; the draft learns on the same batches from the target's distribution.
+What happened when:
 
 {runs}
 
 ## Measured
 
-Loss a token on held-out text, in nats:
+Loss a token on held-out text, in nats, of questions together with their answers:
 
 {losses}
 

@@ -215,7 +215,8 @@ def test_a_removed_token_is_never_drawn() -> None:
         scores = adjust(logits, SamplingParams(temperature=1.0, top_p=0.7), [])[0]
         for uniform in (0.0, 2.0**-53, 0.5, 1.0 - 2.0**-52, LAST_UNIFORM):
             assert scores[draw(scores, uniform)] > -math.inf
-    assert draw_from(torch.tensor([0.0, 1e-38, 0.0]), LAST_UNIFORM) == 1
+    for weight in (1e-45, 1e-38, 0.1, 1 / 3, 1.0, 1.0 + 2**-23, 3.0, 1e38):
+        assert draw_from(torch.tensor([0.0, weight, 0.0]), LAST_UNIFORM) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -1,7 +1,10 @@
 """Kernels that write and read the pool."""
 
-from helix_cli.attention.torch_paged import Heads, TorchPaged
+from collections.abc import Mapping
 
-KERNELS = {"torch_paged": TorchPaged}
+from helix_cli.attention.kernel import Attend, AttentionKernel, Heads, Span
+from helix_cli.attention.torch_paged import TorchPaged
 
-__all__ = ["KERNELS", "Heads", "TorchPaged"]
+__all__ = ["KERNELS", "Attend", "AttentionKernel", "Heads", "Span", "TorchPaged"]
+
+KERNELS: Mapping[str, type[AttentionKernel]] = {"torch_paged": TorchPaged}

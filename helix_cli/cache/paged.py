@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -136,16 +137,14 @@ class PagedKVCache:
         assert held == [owners[block] for block in range(self.num_blocks)], "references differ from the tables' blocks"
 
     def _check_table(self, table: BlockTable) -> None:
-        num_published = len(table.hashes)
-        assert len(set(table.blocks)) == len(table.blocks), "a table holds a block twice"
+        published = len(table.hashes) * self.block_size
+        assert published <= table.num_computed <= len(table.blocks) * self.block_size
         assert table.contiguous == is_run(table.blocks)
-        assert num_published * self.block_size <= table.num_computed <= len(table.blocks) * self.block_size
-        for block, digest in zip(table.blocks, table.hashes, strict=False):
-            # None: another block had the name first.
-            assert self.pool.hash_of(block) in (None, digest), "a block is published under another hash"
-        for block in table.blocks[num_published:]:
-            assert self.pool.hash_of(block) is None, "an unfinished block is published"
-            assert self.pool.references(block) == 1, "an unfinished block is shared"
+        for block, digest in zip_longest(table.blocks, table.hashes):
+            name = self.pool.hash_of(block)
+            # None where the block is unfinished, or where another block had the name first.
+            assert name in (None, digest), "a block is published under another hash"
+            assert name is not None or self.pool.references(block) == 1, "a block that nobody can find is shared"
 
     def _num_missing(self, table: BlockTable, length: int) -> int:
         return num_blocks_for(length, self.block_size) - len(table.blocks)

@@ -109,7 +109,6 @@ class BlockPool:
         used = {block for block, references in enumerate(self._references) if references > 0}
         blank = {block for block, flag in enumerate(self._blank) if flag}
         retired = set(self._retired)
-        assert len(self._references) == len(self._hashes) == len(self._blank) == self.num_blocks
         assert min(self._references) >= 0
         assert used | blank | retired == set(range(self.num_blocks)), "a block is lost"
         assert len(used) + len(blank) + len(retired) == self.num_blocks, "a block is used and free, or free twice"

@@ -1,25 +1,23 @@
-"""What a checkpoint's config.json says about its shape, or why it cannot run here."""
+"""What a checkpoint's config.json says about the model's shape."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from helix_cli.errors import ModelError
-from helix_cli.model.rope import ROPE_TYPES
+from helix_cli.model.fields import DOWNLOAD_AGAIN, Fields, read_json
+from helix_cli.model.refusals import FAMILIES, supported_family
+from helix_cli.model.rope_settings import RopeSettings, read_rope
 
-FAMILIES = {
-    "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "mistral",
-    "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3",
-    "Phi3ForCausalLM": "phi3",
-}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# What transformers assumes where a config.json is silent.
+MISTRAL_WINDOW = 4096
+QWEN_FULL_LAYERS = 28
+QWEN3_HEAD_DIM = 128
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Architecture:
     """The shape of one Llama-family model."""
 
     family: str
+    """`model_type`: llama, mistral, qwen2, qwen3 or phi3."""
     hidden: int
     num_layers: int
     num_heads: int
@@ -35,9 +34,9 @@ class Architecture:
     intermediate: int
     vocab_size: int
     context: int
+    """Positions that the model was made for."""
     eps: float
-    rope: dict[str, Any]
-    rotary_dim: int
+    rope: RopeSettings
     qkv_bias: bool
     output_bias: bool
     mlp_bias: bool
@@ -45,112 +44,103 @@ class Architecture:
     fused_projections: bool
     """The checkpoint stores query, key and value as one matrix, and gate and up as another."""
     tied: bool
+    """The head is the embedding."""
     windows: tuple[int | None, ...]
-    """For each layer the positions a token sees, itself included; None sees all."""
+    """For each layer the positions that a token sees, itself included; None sees all."""
     dtype: torch.dtype
     """Number type of the stored weights."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises ModelError."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.", "Check the path and its permissions.") from None
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{path} is not valid JSON: {error}.", "Download the checkpoint again.") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} does not hold a JSON object.", "Download the checkpoint again.")
-    return value
-
-
 def read_architecture(directory: Path) -> Architecture:
-    """Reads and checks config.json; raises ModelError for what is missing, broken or not supported."""
+    """Reads config.json. Raises ModelError for one that is missing, broken, or not supported."""
+    if not directory.is_dir():
+        raise ModelError(f"There is no model directory {directory}.", "Check the path.")
     path = directory / "config.json"
-    if not path.is_file():
-        raise ModelError(f"{directory} has no config.json.", "Point to a Hugging Face model directory.")
-    config = read_json(path)
-    family = _family(config)
-    try:
-        return _architecture(config, family)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ModelError(
-            f"{path} lacks or garbles what a {family} model needs: {error!r}.", "Download the checkpoint again."
-        ) from None
-
-
-def _family(config: dict[str, Any]) -> str:
-    name = (config.get("architectures") or [None])[0] or config.get("model_type") or "an unnamed architecture"
-    family = FAMILIES.get(name) or (name if name in FAMILIES.values() else None)
-    if family is None:
-        raise ModelError(f"{name} is not supported.", f"These work: {', '.join(FAMILIES)}.")
-    for key, plain, meaning in (
-        ("hidden_act", ("silu",), "activation"),
-        ("quantization_config", (None,), "quantisation"),
-        ("pretraining_tp", (None, 1), "sliced projection"),
-        ("add_cross_attention", (None, False), "cross attention"),
-    ):
-        if config.get(key, plain[0]) not in plain:
-            value = config[key].get("quant_method", "?") if isinstance(config[key], dict) else config[key]
-            raise ModelError(f"This {family} model uses {meaning} '{value}', which is not supported.", "Use another.")
-    return family
-
-
-def _architecture(config: dict[str, Any], family: str) -> Architecture:
-    heads, hidden, layers = config["num_attention_heads"], config["hidden_size"], config["num_hidden_layers"]
-    kv_heads = config.get("num_key_value_heads") or heads
-    head_dim = config.get("head_dim") or hidden // heads
-    if heads % kv_heads or min(heads, hidden, layers, kv_heads, head_dim) < 1 or head_dim % 2:
-        raise ValueError(f"{heads} heads of {head_dim} over {kv_heads} key/value heads")
-    rope = _rope(config)
-    bias = bool(config.get("attention_bias", False))
+    if not path.exists():
+        raise ModelError(f"{directory} has no config.json.", "Point to the directory of a Hugging Face checkpoint.")
+    config = Fields(read_json(path), str(path))
+    family = supported_family(config)
+    heads = config.positive("num_attention_heads")
+    kv_heads = _kv_heads(config, family, heads)
+    head_dim = _head_dim(config, family, heads)
+    num_layers, context = config.positive("num_hidden_layers"), config.positive("max_position_embeddings")
+    bias = family in ("llama", "qwen3") and config.flag("attention_bias")
     return Architecture(
         family=family,
-        hidden=hidden,
-        num_layers=layers,
+        hidden=config.positive("hidden_size"),
+        num_layers=num_layers,
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        intermediate=config["intermediate_size"],
-        vocab_size=config["vocab_size"],
-        context=config["max_position_embeddings"],
-        eps=config.get("rms_norm_eps", 1e-6),
-        rope=rope,
-        rotary_dim=int(head_dim * rope.get("partial_rotary_factor", 1.0)),
-        qkv_bias=family == "qwen2" or (family in ("llama", "qwen3") and bias),
-        output_bias=family in ("llama", "qwen3") and bias,
-        mlp_bias=family == "llama" and bool(config.get("mlp_bias", False)),
+        intermediate=config.positive("intermediate_size"),
+        vocab_size=config.positive("vocab_size"),
+        context=context,
+        eps=config.number("rms_norm_eps"),
+        rope=read_rope(config, family, head_dim, context),
+        qkv_bias=bias or family == "qwen2",
+        output_bias=bias,
+        mlp_bias=family == "llama" and config.flag("mlp_bias"),
         qk_norm=family == "qwen3",
         fused_projections=family == "phi3",
-        tied=bool(config.get("tie_word_embeddings", family == "llama" and False)),
-        windows=_windows(config, family, layers),
-        dtype=DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), torch.float32),
+        tied=config.flag("tie_word_embeddings"),
+        windows=_windows(config, family, num_layers),
+        dtype=_dtype(config),
     )
 
 
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    """One form for what checkpoints write as rope_parameters, or as rope_theta and rope_scaling."""
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = given.get("rope_type") or given.get("type") or "default"
-    if kind not in ROPE_TYPES:
-        raise ModelError(f"The position encoding '{kind}' is not supported.", f"These work: {', '.join(ROPE_TYPES)}.")
-    rope = {"rope_theta": config.get("rope_theta", 10000.0), **given, "rope_type": kind}
-    rope.setdefault("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0)
-    if rope.get("original_max_position_embeddings") is None and config.get("original_max_position_embeddings"):
-        rope["original_max_position_embeddings"] = config["original_max_position_embeddings"]
-    return rope
+def _kv_heads(config: Fields, family: str, heads: int) -> int:
+    # An absent field means other numbers in other families' defaults; null means one per query head in all.
+    if "num_key_value_heads" not in config.values and family not in ("llama", "phi3"):
+        raise ModelError(f"{config.source} does not say num_key_value_heads.", DOWNLOAD_AGAIN)
+    kv_heads = config.positive("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise config.wrong("num_key_value_heads", f"a divisor of the {heads} heads")
+    return kv_heads
 
 
-def _windows(config: dict[str, Any], family: str, layers: int) -> tuple[int | None, ...]:
-    window = config.get("sliding_window")
-    if family == "llama" or window is None:
-        return (None,) * layers
-    if family in ("mistral", "phi3"):
-        return (window,) * layers
-    if not config.get("use_sliding_window", False):
-        return (None,) * layers
-    kinds = config.get("layer_types") or [
-        "sliding_attention" if index >= config.get("max_window_layers", 28) else "full_attention"
-        for index in range(layers)
-    ]
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+def _head_dim(config: Fields, family: str, heads: int) -> int:
+    if "head_dim" in config:
+        head_dim = config.positive("head_dim")
+    elif family == "qwen3":
+        head_dim = QWEN3_HEAD_DIM
+    elif config.positive("hidden_size") % heads == 0:
+        head_dim = config.positive("hidden_size") // heads
+    else:
+        raise config.wrong("hidden_size", f"a multiple of the {heads} heads")
+    if head_dim % 2:
+        raise ModelError(f"Heads of {head_dim} dimensions are not supported.", "Rotary embeddings need an even number.")
+    return head_dim
+
+
+def _windows(config: Fields, family: str, num_layers: int) -> tuple[int | None, ...]:
+    kinds = config.texts("layer_types")
+    if not set(kinds) <= {"full_attention", "sliding_attention"} or len(kinds) not in (0, num_layers):
+        raise config.wrong("layer_types", f"full_attention or sliding_attention for each of the {num_layers} layers")
+    window = _window(config, family)
+    windows: list[int | None] = [window] * num_layers
+    if family in ("qwen2", "qwen3"):
+        full = config.number("max_window_layers", QWEN_FULL_LAYERS)
+        given = kinds or ["full_attention" if index < full else "sliding_attention" for index in range(num_layers)]
+        windows = [window if kind == "sliding_attention" else None for kind in given]
+    if kinds and [kind == "sliding_attention" for kind in kinds] != [one is not None for one in windows]:
+        raise ModelError(
+            f"In {config.source}, layer_types does not agree with the sliding window of a {FAMILIES[family]}.",
+            "Such a mix of layers is not supported; choose another checkpoint.",
+        )
+    return tuple(windows)
+
+
+def _window(config: Fields, family: str) -> int | None:
+    """The sliding window of the layers that have one."""
+    if family in ("qwen2", "qwen3") and not config.flag("use_sliding_window"):
+        return None
+    if family == "mistral" and "sliding_window" not in config.values:
+        return MISTRAL_WINDOW
+    return config.positive("sliding_window") if "sliding_window" in config else None
+
+
+def _dtype(config: Fields) -> torch.dtype:
+    name = config.text("dtype" if "dtype" in config else "torch_dtype", "float32").removeprefix("torch.")
+    if name not in DTYPES:
+        raise ModelError(f"Weights in {name} are not supported.", f"Choose a checkpoint in {', '.join(DTYPES)}.")
+    return DTYPES[name]

@@ -1,118 +1,71 @@
-"""Finds a checkpoint and reads its tensors: a local directory or a hub id, safetensors only."""
+"""Finds a checkpoint: a local directory, or an id on the Hugging Face hub."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from types import TracebackType
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from helix_cli.errors import ModelError
-from helix_cli.model.architecture import read_json
 
-FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
+# The same weights again, in another layout or for another runtime.
+DUPLICATES = ("*/*", "consolidated*")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@.+)?")
 
 
-def resolve(name: str) -> Path:
-    """The directory of a checkpoint: `name` itself, or the hub snapshot of `org/name[@revision]`. Raises ModelError."""
+def resolve(name: str, revision: str | None = None) -> Path:
+    """The directory of a checkpoint: `name` itself, or the snapshot of the hub's `org/name[@revision]`.
+
+    The download goes through huggingface_hub, with its cache, its progress bars and HF_HUB_OFFLINE. Raises ModelError.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1 or path.exists()
-    if looks_local:
+    if path.exists():
+        raise ModelError(f"{name} is a file, not a model directory.", "Point to the directory that holds config.json.")
+    if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelError(f"There is no model directory {name}.", "Check the path, or give a hub id such as org/name.")
-    return _download(name)
+    repository, _, named = name.partition("@")
+    return _download(repository, named or revision)
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _download(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import errors, snapshot_download
 
-    repository, _, revision = name.partition("@")
+    asked = f"{repository}@{revision}" if revision else repository
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
-    except (LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=list(FILES), ignore_patterns=list(DUPLICATES)
+            )
+        )
+    except errors.GatedRepoError as error:
         raise ModelError(
-            f"{name} is neither a directory here nor could it be fetched: {reason}",
-            "Check the name and the network; HF_HUB_OFFLINE=1 uses what is cached.",
-        ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise ModelError(f"The hub refused {name}: {str(error).splitlines()[0]}", "Check the name and access.") from None
+            f"The hub gives {asked} only to those who accepted its terms.",
+            "Accept them on its page and log in with `hf auth login`.",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(
+            f"{repository} has no revision {revision} on the hub.", "Name a branch, tag or commit."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"{repository} is neither a directory here nor a model that the hub shows you.",
+            "Check the spelling; a private one needs `hf auth login`.",
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{asked} is not in the local cache, and the hub cannot be reached.",
+            "Check the network and HF_HUB_OFFLINE, or give a local directory.",
+        ) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"{asked} is not a valid hub id.", "Write it as org/name or org/name@revision.") from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"Downloading {asked} failed: {_first_line(error)}.", "Try again; what was fetched is kept."
+        ) from error
 
 
-class Checkpoint:
-    """The tensors of a directory by name, read one at a time. A context manager."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._files: dict[str, Any] = {}
-        self._where: dict[str, str] = {}
-        self._used: set[str] = set()
-        for file in self._list_files():
-            handle = self._open(file)
-            self._files[file] = handle
-            self._where.update(dict.fromkeys(handle.keys(), file))
-
-    def __enter__(self) -> Checkpoint:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._files.clear()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._where
-
-    def read(self, name: str, *shape: int) -> Tensor:
-        """One tensor, checked for its shape and for values that are not finite; raises ModelError."""
-        if name not in self._where:
-            raise ModelError(f"{self.directory} lacks the tensor {name}.", "Download the checkpoint again.")
-        file = self._where[name]
-        try:
-            tensor: Tensor = self._files[file].get_tensor(name)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise self._broken(file, error) from None
-        if tuple(tensor.shape) != shape:
-            raise ModelError(
-                f"The tensor {name} is {list(tensor.shape)}, and config.json asks for {list(shape)}.",
-                "The config and the weights belong to different models; download the checkpoint again.",
-            )
-        if not tensor.is_floating_point():
-            raise ModelError(f"The tensor {name} holds {tensor.dtype}, not floats.", "Use an unquantised checkpoint.")
-        # One pass and no temporary: the sum is finite exactly when no value is inf or NaN (float32 sums of weights
-        # do not overflow), and a false alarm is settled by the slow test.
-        if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
-            raise ModelError(f"The tensor {name} holds values that are not finite.", "Download the checkpoint again.")
-        return tensor
-
-    def _list_files(self) -> list[str]:
-        index = self.directory / "model.safetensors.index.json"
-        if index.is_file():
-            weight_map = read_json(index).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise ModelError(f"{index} has no weight_map.", "Download the checkpoint again.")
-            return sorted(set(weight_map.values()))
-        if (self.directory / "model.safetensors").is_file():
-            return ["model.safetensors"]
-        if any(self.directory.glob("*.bin")):
-            raise ModelError(
-                f"{self.directory} holds pickled weights only, and unpickling runs whatever code is in them.",
-                "Convert the checkpoint to safetensors.",
-            )
-        raise ModelError(f"{self.directory} has no model.safetensors.", "Point to a complete model directory.")
-
-    def _open(self, file: str) -> Any:
-        if not (self.directory / file).is_file():
-            raise ModelError(f"{self.directory} lacks {file}.", "Download the checkpoint again.")
-        try:
-            return safe_open(self.directory / file, framework="pt")
-        except (SafetensorError, OSError, ValueError) as error:
-            raise self._broken(file, error) from None
-
-    def _broken(self, file: str, error: Exception) -> ModelError:
-        return ModelError(f"{self.directory / file} is damaged: {error}.", "Download the checkpoint again.")
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

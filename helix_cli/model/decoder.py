@@ -1,100 +1,102 @@
-"""The Llama-family decoder over a paged cache, as few operations a layer as torch allows."""
+"""The Llama-family decoder, in as few operations a layer as torch allows: in small models they are the time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helix_cli.attention import Heads, TorchPaged
-from helix_cli.errors import Interrupted
+from helix_cli.attention import Attend, Heads
+from helix_cli.errors import Interrupted, ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.batch import Batch
 from helix_cli.model.linear import Linear
-from helix_cli.model.rope import RotaryTable, rotate
-
-
-@dataclass(frozen=True)
-class Norm:
-    """RMSNorm with weight [dim]."""
-
-    weight: Tensor
-    eps: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+from helix_cli.model.norm import RMSNorm
+from helix_cli.model.rope import RotaryTable, Rotation
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One decoder layer: attention with fused query, key and value, then the gated MLP with fused gate and up."""
+    """Attention with fused query, key and value projections, then the gated MLP with fused gate and up."""
 
+    index: int
     heads: Heads
     window: int | None
-    input_norm: Norm
+    attention_norm: RMSNorm
     qkv: Linear
-    query_norm: Norm | None
-    key_norm: Norm | None
+    qk_norm: RMSNorm | None
+    """Per head of the queries and keys, weight [num_heads + num_kv_heads, head_dim]."""
     output: Linear
-    mlp_norm: Norm
+    mlp_norm: RMSNorm
     gate_up: Linear
     down: Linear
 
-    def __call__(self, x: Tensor, pool: Tensor, kernel: TorchPaged, cos: Tensor, sin: Tensor) -> Tensor:
-        """Hidden states [T, hidden] to the same; writes the tokens' K/V into `pool` and attends over it."""
-        x = x + self.output(self._attention(self.qkv(self.input_norm(x)), pool, kernel, cos, sin))
-        gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
-        return x + self.down(functional.silu(gate) * up)
+    def __call__(self, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        """Hidden states [T, hidden] to the same; stores the tokens' K/V on the way."""
+        qkv = self.qkv(self.attention_norm(x))
+        self._position(qkv, rotation)
+        x = self.output.add(attend(self.index, qkv, self.window), x)
+        gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, -1)
+        return self.down.add(functional.silu(gate).mul_(up), x)
 
-    def _attention(self, qkv: Tensor, pool: Tensor, kernel: TorchPaged, cos: Tensor, sin: Tensor) -> Tensor:
-        num_heads, num_kv_heads, head_dim = self.heads.num_heads, self.heads.num_kv_heads, self.heads.head_dim
-        heads = qkv.view(-1, num_heads + 2 * num_kv_heads, head_dim)
-        turning = heads[:, : num_heads + num_kv_heads]
-        if self.query_norm is not None and self.key_norm is not None:
-            queries, keys = turning.split([num_heads, num_kv_heads], dim=1)
-            turning = torch.cat([self.query_norm(queries), self.key_norm(keys)], dim=1)
-        turned = rotate(turning, cos, sin)
-        values = heads[:, num_heads + num_kv_heads :]
-        kernel.write(pool, torch.stack([turned[:, num_heads:], values], dim=1))
-        return kernel.read(pool, turned[:, :num_heads], self.window)
+    def _position(self, qkv: Tensor, rotation: Rotation) -> None:
+        """Normalises, if the model does, and rotates the queries and keys in place."""
+        heads = self.heads
+        num_turned = heads.num_heads + heads.num_kv_heads
+        turned = qkv.narrow(1, 0, num_turned * heads.head_dim).view(-1, num_turned, heads.head_dim)
+        if self.qk_norm is not None:
+            turned.copy_(self.qk_norm(turned))
+        rotation(turned)
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A causal language model whose K/V live in a pool it is handed."""
+    """A loaded model. It holds no K/V and no state of a sequence, so any number of runners may share it."""
 
     architecture: Architecture
     dtype: torch.dtype
     device: torch.device
     fused_attention: bool
     embedding: Tensor
-    layers: tuple[Layer, ...]
-    norm: Norm
+    """[vocab_size, hidden]."""
+    layers: Sequence[Layer]
+    norm: RMSNorm
     head: Linear
     rotary: RotaryTable
 
-    def forward(self, batch: Batch, pools: list[Tensor], block_size: int, interrupted: Callable[[], bool]) -> Tensor:
-        """Logits [R, V] in float32 of the tokens that `batch.wanted` names; K/V of all its tokens go into `pools`.
+    @property
+    def heads(self) -> Heads:
+        """The head counts that an attention kernel needs."""
+        shape = self.architecture
+        return Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim)
 
-        Raises Interrupted between two layers once `interrupted()` is true.
+    def forward(self, batch: Batch, attend: Attend, interrupted: Callable[[], bool]) -> Tensor:
+        """Logits [R, vocab_size] in float32 of the tokens that the batch asks for.
+
+        Raises Interrupted when `interrupted()` is true before a layer. That is harmless: K/V of positions beyond a
+        table's `num_computed` mean nothing.
         """
-        heads = self.layers[0].heads
-        kernel = TorchPaged(batch, heads, block_size, self.fused_attention, self.dtype)
-        cos, sin = self.rotary.at(batch.positions)
-        x = self.embedding[batch.tokens]
-        for layer, pool in zip(self.layers, pools, strict=True):
+        rotation = batch.rotation(self.rotary)
+        x = functional.embedding(batch.tokens, self.embedding)
+        for layer in self.layers:
             if interrupted():
                 raise Interrupted
-            x = layer(x, pool, kernel, cos, sin)
-        return self.head(self.norm(x[batch.wanted])).float()
+            x = layer(x, rotation, attend)
+        x = batch.select(x)
+        if len(x) == 0:
+            return torch.zeros(0, self.architecture.vocab_size, device=self.device)
+        return self.head(self.norm(x)).float()
 
     def truncated(self, num_layers: int) -> Decoder:
-        """The first `num_layers` layers with this model's own norm and head; all weights are shared."""
-        return replace(
-            self,
-            architecture=replace(self.architecture, num_layers=num_layers),
-            layers=self.layers[:num_layers],
-        )
+        """The first layers with the same embedding, norm and head; no weight is copied. Raises ModelError."""
+        shape = self.architecture
+        if not 1 <= num_layers <= shape.num_layers:
+            raise ModelError(
+                f"A model of {shape.num_layers} layers cannot be cut to {num_layers}.",
+                f"Choose between 1 and {shape.num_layers}.",
+            )
+        shorter = replace(shape, num_layers=num_layers, windows=shape.windows[:num_layers])
+        return replace(self, architecture=shorter, layers=self.layers[:num_layers])

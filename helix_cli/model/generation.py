@@ -1,20 +1,23 @@
-"""What a checkpoint's generation_config.json asks for: its EOS tokens and its sampling."""
+"""What a checkpoint asks for when it generates: where to stop, and how to sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from helix_cli.errors import ModelError
-from helix_cli.model.architecture import read_json
+from helix_cli.model.fields import Fields, read_json
 
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """The model's own defaults; None where it has none."""
+    """The model's own defaults; None where it has none.
+
+    `temperature`, `top_k`, `top_p` and `min_p` are those of a model that asks to be sampled (`do_sample`). Without that
+    they are None: many checkpoints carry numbers that take effect only once sampling is switched on.
+    """
 
     eos_ids: tuple[int, ...] = ()
+    """Tokens that end a text."""
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -25,16 +28,31 @@ class GenerationDefaults:
 def read_generation_defaults(directory: Path) -> GenerationDefaults:
     """Reads generation_config.json, and config.json for EOS where that is silent; raises ModelError."""
     path = directory / "generation_config.json"
-    given = read_json(path) if path.is_file() else {}
-    eos = given.get("eos_token_id")
-    if eos is None:
-        eos = read_json(directory / "config.json").get("eos_token_id")
-    sampling: dict[str, Any] = {}
-    if given.get("do_sample"):
-        # Sampling settings of a model that does not sample by default would turn sampling on.
-        sampling = {key: given.get(key) for key in ("temperature", "top_k", "top_p", "min_p")}
-        sampling["temperature"] = 1.0 if sampling["temperature"] is None else sampling["temperature"]
-    eos_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
-    if not all(isinstance(token, int) for token in eos_ids):
-        raise ModelError(f"{path} names an EOS that is not a token id.", "Download the checkpoint again.")
-    return GenerationDefaults(eos_ids, repetition_penalty=given.get("repetition_penalty"), **sampling)
+    given = Fields(read_json(path) if path.exists() else {}, str(path))
+    eos_ids = _eos_ids(given)
+    if not eos_ids:
+        path = directory / "config.json"
+        eos_ids = _eos_ids(Fields(read_json(path), str(path)))
+    penalty = _number(given, "repetition_penalty")
+    if not given.flag("do_sample"):
+        return GenerationDefaults(eos_ids, repetition_penalty=penalty)
+    return GenerationDefaults(
+        eos_ids=eos_ids,
+        temperature=given.number("temperature", 1.0),
+        top_k=int(given.number("top_k")) if "top_k" in given else None,
+        top_p=_number(given, "top_p"),
+        min_p=_number(given, "min_p"),
+        repetition_penalty=penalty,
+    )
+
+
+def _eos_ids(fields: Fields) -> tuple[int, ...]:
+    value = fields.values.get("eos_token_id")
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in ids):
+        raise fields.wrong("eos_token_id", "a token id or a list of them")
+    return tuple(ids)
+
+
+def _number(fields: Fields, name: str) -> float | None:
+    return fields.number(name) if name in fields else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from helix_cli.attention import KERNELS
 from helix_cli.cache.paged import PagedKVCache
 from helix_cli.core import Row
 from helix_cli.model.batch import build_batch
@@ -21,21 +22,29 @@ def never() -> bool:
 class ModelRunner:
     """A decoder and the cache that its keys and values live in. `interrupted` is read between layers."""
 
-    def __init__(self, decoder: Decoder, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        cache: PagedKVCache,
+        interrupted: Callable[[], bool] = never,
+        kernel: str = "torch_paged",
+    ) -> None:
+        """`kernel` is a name in KERNELS."""
         self.decoder = decoder
         self.cache = cache
         self._interrupted = interrupted
+        self._kernel = KERNELS[kernel](cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
 
     @property
     def context(self) -> int:
-        """Positions the model can tell apart."""
+        """Positions that the model was made for."""
         return self.decoder.architecture.context
 
     @torch.no_grad()
-    def forward(self, rows: list[Row]) -> Tensor:
-        """Logits [R, V] in float32, R the sum of the rows' `num_logits`, in the rows' order.
+    def forward(self, rows: Sequence[Row]) -> Tensor:
+        """Logits [R, vocab_size] in float32, R the sum of the rows' `num_logits`, in the rows' order.
 
         Writes the rows' K/V into the blocks that their tables own and moves no counter. Raises Interrupted.
         """
-        batch = build_batch(rows, self.cache, self.decoder.device)
-        return self.decoder.forward(batch, self.cache.layers, self.cache.block_size, self._interrupted)
+        batch = build_batch(rows, self.decoder.device)
+        return self.decoder.forward(batch, self._kernel.plan(batch.spans), self._interrupted)

@@ -128,14 +128,15 @@ class JsonRenderer:
         self._line({"event": "started", **info})
 
     def text(self, event: TextEvent) -> None:
-        """See `Renderer`; `token_ids` and `drafted` have one entry for each piece."""
+        """See `Renderer`; `token_ids` and `drafted` have one entry for each token."""
+        tokens = [piece for piece in event.pieces if piece.token is not None]
         self._line(
             {
                 "event": "text",
                 "index": event.index,
                 "text": "".join(piece.text for piece in event.pieces),
-                "token_ids": [piece.token for piece in event.pieces],
-                "drafted": [piece.drafted for piece in event.pieces],
+                "token_ids": [piece.token for piece in tokens],
+                "drafted": [piece.drafted for piece in tokens],
             }
         )
 

@@ -37,8 +37,8 @@ def excess(wanted: torch.Tensor, draft: Draft, rows: int | slice) -> torch.Tenso
         rows: which drafted positions.
     """
     if draft.probs is None:
-        return wanted.scatter(-1, draft.tokens[rows].to(wanted.device).unsqueeze(-1), 0.0)
-    return (wanted - draft.probs[rows].to(wanted.device)).clamp_(min=0.0)
+        return wanted.clone().scatter_(-1, draft.tokens[rows].to(wanted.device).unsqueeze(-1), 0.0)
+    return (wanted - draft.probs[rows].to(wanted.device)).clamp_min_(0.0)
 
 
 def residual(lacking: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

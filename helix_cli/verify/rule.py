@@ -23,8 +23,8 @@ class Drawn:
 class VerifyRule(Protocol):
     """Keeps the part of a draft that leaves the target's law as it was. Stateless and pure: noise is an argument.
 
-    Exact under every rule: the drafts of a `draw`n token and of a point mass may be mixed over rounds, and a draft may
-    end where its tokens so far say so, as long as no token that was drawn is dropped.
+    Every rule is exact for any drafter: one that asks `draw`, or one whose tokens are point masses. A draft may end
+    where its tokens so far say so, as long as no token that was drawn is dropped.
     """
 
     name: str

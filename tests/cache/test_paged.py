@@ -251,6 +251,17 @@ def test_check_sees_a_forgotten_table() -> None:
         cache.check([*tables, BlockTable(blocks=[0])])
 
 
+def test_check_sees_an_unfinished_block_in_two_tables() -> None:
+    cache = small_cache()
+    table = compute(cache, [1] * 5)
+    cache.pool.share([0])
+    cache.check([table, BlockTable(blocks=[0], hashes=table.hashes[:1], num_computed=4)])
+    cache.pool.release([0])
+    cache.pool._references[1] = 2
+    with pytest.raises(AssertionError, match="nobody can find"):
+        cache.check([table, BlockTable(blocks=[1])])
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -1,5 +1,7 @@
 """Reference counts, order of reuse and runs of blocks, alone and against a model."""
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -171,27 +173,34 @@ def test_misuse_is_caught() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda pool: pool._references.__setitem__(0, 0),
-        lambda pool: pool._references.__setitem__(3, 1),
-        lambda pool: pool._retired.__setitem__(0, None),
-        lambda pool: pool._retired.__delitem__(1),
-        lambda pool: pool._blank.__setitem__(3, 0),
-        lambda pool: pool._published.__delitem__(name(0)),
-        lambda pool: pool._published.__setitem__(name(0), 1),
-        lambda pool: pool._hashes.__setitem__(3, name(0)),
-        lambda pool: pool._hashes.__setitem__(2, name(0)),
-        lambda pool: pool._hashes.__setitem__(1, None),
-        lambda pool: setattr(pool, "num_used", 1),
-        lambda pool: setattr(pool, "peak_used", 0),
+        {"_references": {0: 0}},
+        {"_references": {3: 1}},
+        {"_references": {3: -1}},
+        {"_retired": {0: None}},
+        {"_retired": {0: None}, "_blank": {3: 0}},
+        {"_blank": {3: 0}},
+        {"_published": {name(0): 1}},
+        {"_published": {name(9): 3}, "_hashes": {3: name(9)}},
+        {"_published": {name(0): 2}, "_hashes": {2: name(0)}},
+        {"_hashes": {3: name(0)}},
+        {"_hashes": {1: None}},
+        {"_retired": {2: None}, "_references": {2: 0}, "num_used": 1},
+        {"num_used": 1},
+        {"peak_used": 0},
     ],
 )
-def test_check_sees_damage(damage) -> None:  # type: ignore[no-untyped-def]
+def test_check_sees_damage(damage: dict[str, Any]) -> None:
     pool = BlockPool(4)  # 0 used and published, 1 retired, 2 used, 3 blank
     pool.take(3)
     publish_all(pool, [0, 1])
     pool.release([1])
     pool.check()
-    damage(pool)
+    for attribute, values in damage.items():
+        if not isinstance(values, dict):
+            setattr(pool, attribute, values)
+            continue
+        for key, value in values.items():
+            getattr(pool, attribute)[key] = value
     with pytest.raises(AssertionError):
         pool.check()
 

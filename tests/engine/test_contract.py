@@ -11,7 +11,8 @@ from tests.harness import build, requests
 LENGTH = 24
 # Enough for one sequence to finish, too little for all: sequences are preempted.
 TIGHT, ROOMY = 18, 64
-CASES = list(itertools.product(DRAFTERS, RULES, [1, 4], [(1, 64), (4, TIGHT), (4, ROOMY), (16, ROOMY)]))
+SETTINGS = [(1, (1, 64)), (4, (4, TIGHT)), (4, (4, ROOMY)), (1, (16, ROOMY))]
+CASES = [(drafter, rule, *setting) for drafter, rule, setting in itertools.product(DRAFTERS, RULES, SETTINGS)]
 
 
 def texts(drafter: str, rule: str, count: int, cache: tuple[int, int], k: int = 4, **params: object) -> list[list[int]]:

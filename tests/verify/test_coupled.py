@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helix_cli.core import Draft, SamplingParams
-from helix_cli.sampling import Noise, adjust, probabilities
+from helix_cli.sampling import Noise, Purpose, adjust, probabilities, race
 from helix_cli.verify import RULES
 from helix_cli.verify.coupled import pick
 
@@ -102,6 +102,8 @@ def test_removed_tokens_and_padding_move_nothing() -> None:
     padded = torch.cat([scores, torch.full((9,), -torch.inf)])
     for seed, position in itertools.product(range(3), range(10)):
         assert pick(scores, Noise(seed, 0), position) == pick(padded, Noise(seed, 0), position)
+        holes = adjust(scores[None], SamplingParams(temperature=1.0, top_k=9), [])[0]
+        assert pick(holes, Noise(seed, 0), position) == race(holes, Noise(seed, 0).gumbel(position, Purpose.PICK, 40))
     only = torch.full((40,), -torch.inf)
     only[17] = -3.0
     assert pick(only, Noise(0, 0), 0) == 17

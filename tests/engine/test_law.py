@@ -1,0 +1,84 @@
+"""The law of what the engine emits is the target's own, drafts of a model included, an EOS in a draft included."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from helix_cli.core import Request, SamplingParams
+from tests.harness import EOS, SMALL, build, cache_for, decoder
+
+LENGTH, SAMPLES = 3, 2000
+PROMPT = tuple(range(3, SMALL["vocab_size"])) * 2
+VOCABULARY = SMALL["vocab_size"]
+# A peak of chi-square that a right engine passes once in 10^5 runs; the seeds are fixed, so it passes always or never.
+SIGMAS = 4.3
+
+
+def target_law(params: SamplingParams) -> dict[tuple[int, ...], float]:
+    """Probability of every text of at most LENGTH tokens; a text ends at its EOS."""
+    from helix_cli.cache.table import BlockTable
+    from helix_cli.core import Row
+    from helix_cli.model.runner import ModelRunner
+    from helix_cli.sampling import adjust, probabilities
+
+    model = decoder("target")
+    runner = ModelRunner(model, cache_for(model, 8, 16))
+    table = BlockTable()
+    table.append([0])
+
+    def law(tokens: tuple[int, ...]) -> list[float]:
+        logits = runner.forward([Row(table, list(tokens), num_logits=1)])
+        result: list[float] = probabilities(adjust(logits, params, tokens))[0].double().tolist()
+        return result
+
+    open_texts: dict[tuple[int, ...], float] = {(): 1.0}
+    ended: dict[tuple[int, ...], float] = {}
+    for _ in range(LENGTH):
+        longer: dict[tuple[int, ...], float] = {}
+        for text, chance in open_texts.items():
+            for token, share in enumerate(law(PROMPT + text)):
+                place = ended if token in EOS else longer
+                place[(*text, token)] = chance * share
+        open_texts = longer
+    return ended | open_texts
+
+
+@pytest.mark.parametrize(
+    ("drafter", "rule"), [*itertools.product(["model", "ngram"], ["token", "block"]), ("model", "coupled")]
+)
+def test_emitted_texts_follow_the_targets_law(drafter: str, rule: str) -> None:
+    params = SamplingParams(temperature=2.0, max_tokens=LENGTH)
+    law = target_law(params)
+    assert sum(law.values()) == pytest.approx(1.0, abs=1e-5)
+    bench = build(drafter, k=2, max_sequences=100, max_step_tokens=400, num_blocks=400)
+    seeds = [SamplingParams(temperature=2.0, max_tokens=LENGTH, seed=seed) for seed in range(SAMPLES)]
+    outcomes = bench.run([Request(PROMPT, one) for one in seeds], rule)
+    counts = Counter(tuple(outcome.tokens) for outcome in outcomes)
+    assert set(counts) <= set(law), "a text that the target cannot say"
+    statistic, freedom = chi_square(counts, law)
+    assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5
+    accepted = sum(one.num_accepted for output in bench.outputs for one in output.committed)
+    assert accepted >= 30, "too few accepted drafts to say anything"
+
+
+def chi_square(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float]) -> tuple[float, int]:
+    """Pearson's statistic and its degrees of freedom; texts expected fewer than 8 times share one cell."""
+    expected = np.array([chance * SAMPLES for chance in law.values()])
+    seen = np.array([float(counts[text]) for text in law])
+    rare = expected < 8
+    expected = np.append(expected[~rare], expected[rare].sum())
+    seen = np.append(seen[~rare], seen[rare].sum())
+    return float(((seen - expected) ** 2 / expected).sum()), len(expected) - 1
+
+
+def test_a_drawn_eos_stays_in_its_draft() -> None:
+    bench = build("model", k=4, max_sequences=32, max_step_tokens=400, num_blocks=400)
+    requests = [Request(PROMPT, SamplingParams(temperature=3.0, max_tokens=12, seed=seed)) for seed in range(64)]
+    bench.run(requests, "token")
+    drafts = [one.draft for output in bench.outputs for one in output.committed if one.draft is not None]
+    with_eos = [draft.tokens.tolist() for draft in drafts if bool(torch.isin(draft.tokens, torch.tensor([*EOS])).any())]
+    assert with_eos, "no draft met an EOS"
+    assert all(tokens[-1] in EOS and not EOS & set(tokens[:-1]) for tokens in with_eos)
