@@ -181,14 +181,15 @@ def _cut_on_cpu(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
 def _nucleus(scores: npt.NDArray[np.floating], top_p: float) -> npt.NDArray[np.intp]:
     """Indices of the most likely scores [m] that hold `top_p` together; of equal ones the later is taken first."""
     probs = torch.softmax(torch.from_numpy(scores), dim=-1).numpy()
-    # Tokens below this share hold less than 1 - top_p even together, so the end of the nucleus is among the others.
-    left = np.flatnonzero(probs >= (1.0 - top_p) / probs.size)
+    # Tokens below this share hold less than half of 1 - top_p together, so the end of the nucleus is among the others.
+    left = np.flatnonzero(probs >= (1.0 - top_p) / (2 * probs.size))
     ranked = np.sort(probs[left])[::-1]
     size = min(int(ranked.cumsum(dtype=np.float64).searchsorted(top_p)) + 1, ranked.size)
     least = ranked[size - 1]
-    left = left[probs[left] >= least]
-    surplus = np.flatnonzero(probs[left] == least)[: left.size - size]
-    return np.delete(left, surplus)
+    nucleus: npt.NDArray[np.intp] = left[probs[left] >= least]
+    if nucleus.size > size:
+        nucleus = np.delete(nucleus, np.flatnonzero(probs[nucleus] == least)[: nucleus.size - size])
+    return nucleus
 
 
 def first_argmax(scores: torch.Tensor) -> torch.Tensor:

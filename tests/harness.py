@@ -31,9 +31,9 @@ SMALL = {"vocab_size": 16, "num_hidden_layers": 2, "hidden_size": 32, "intermedi
 
 
 @cache
-def decoder(role: str) -> Decoder:
+def decoder(role: str, vocab_size: int = SMALL["vocab_size"]) -> Decoder:
     """The tiny target, or a draft that differs from it a little, in float32."""
-    path = tiny_checkpoint(Path(mkdtemp()), **SMALL)
+    path = tiny_checkpoint(Path(mkdtemp()), **(SMALL | {"vocab_size": vocab_size}))
     loaded = load_decoder(path, read_architecture(path), open_backend("cpu", threads=1), torch.float32)
     if role == "draft":
         disturb(loaded)

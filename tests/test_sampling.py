@@ -171,6 +171,13 @@ def test_at_least_one_token_is_left() -> None:
     assert adjust(padded, hard, []).isfinite().tolist() == [[False, True, False]]
 
 
+def test_equal_scores_leave_the_share_asked_for() -> None:
+    for vocab in range(2, 60):
+        for top_p, left in [(1e-9, 1), (0.5, -(-vocab // 2)), (1.0 - 1e-7, vocab)]:
+            scores = adjust(torch.full((1, vocab), 0.1), SamplingParams(temperature=1.0, top_p=top_p), [])
+            assert abs(int(scores.isfinite().sum()) - left) <= (top_p == 0.5)
+
+
 def test_padding_of_the_vocabulary_stays_removed() -> None:
     logits = torch.cat([random_logits(3), torch.full((3, 5), -math.inf)], dim=-1)
     for params in CHAINS.values():
