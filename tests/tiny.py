@@ -44,9 +44,8 @@ def tiny_model(family: str = "llama", seed: int = 0, dtype: torch.dtype = torch.
 
     Norms and biases are random too and the weights are large, so that no part of the model is invisible in the logits.
     """
-    model: Any = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(family, **(SIZES | config)), attn_implementation="eager"
-    )
+    factory: Any = AutoModelForCausalLM
+    model = factory.from_config(AutoConfig.for_model(family, **(SIZES | config)), attn_implementation="eager")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -77,7 +76,8 @@ def tiny_checkpoint(
     """
     model = tiny_model(family, seed, dtype, **config)
     if generation is not None:
-        model.generation_config = GenerationConfig(**({"eos_token_id": EOS} | generation))
+        generation_config: Any = GenerationConfig
+        model.generation_config = generation_config(**({"eos_token_id": EOS} | generation))
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     return directory
 
@@ -94,7 +94,8 @@ def tiny_tokenizer(directory: Path, *, chat_template: str | None = CHAT_TEMPLATE
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=TURN_END, pad_token=END_OF_TEXT)
+    wrap: Any = PreTrainedTokenizerFast
+    fast = wrap(tokenizer_object=tokenizer, eos_token=TURN_END, pad_token=END_OF_TEXT)
     fast.chat_template = chat_template
     fast.save_pretrained(directory)
     return directory

@@ -10,7 +10,7 @@ from helix_cli.draft import DRAFTERS
 from helix_cli.draft.none import NoDrafter
 from tests.harness import Bench, Outcome, build, decoder, prompts
 
-PROMPT = prompts(2)[1]
+PROMPT = prompts(2, seed=1)[1]
 LENGTH = 14
 CONTEXT = 128
 

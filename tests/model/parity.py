@@ -41,7 +41,8 @@ def runner_for(path: Path, backend: Backend | None = None, dtype: torch.dtype = 
 
 def reference(path: Path, dtype: torch.dtype = torch.float32) -> Any:
     """The same checkpoint in transformers."""
-    return AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", dtype=dtype).eval()
+    factory: Any = AutoModelForCausalLM
+    return factory.from_pretrained(path, attn_implementation="eager", dtype=dtype).eval()
 
 
 def tokens_of(model: Any, count: int, seed: int = 0) -> list[int]:

@@ -1,0 +1,201 @@
+"""From a config to events with text, over tiny checkpoints on disk: the path that every command takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helix_cli.config import load_config
+from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
+from helix_cli.draft import DRAFTERS
+from helix_cli.errors import ConfigError, DeviceError, HelixError, InputError, MemoryLimitError, ModelError
+from helix_cli.prompt import Prompt
+from helix_cli.session import Session, open_session
+from tests.tiny import tiny_checkpoint, tiny_tokenizer
+
+QUESTION = "The quick brown fox"
+
+
+def save_pair(directory: Path, **config: Any) -> tuple[Path, Path]:
+    """A target and a draft with one tokenizer."""
+    target = tiny_checkpoint(directory / "target", **config)
+    draft = tiny_checkpoint(directory / "draft", seed=1, **({"num_hidden_layers": 1} | config))
+    for path in (target, draft):
+        tiny_tokenizer(path)
+    return target, draft
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return save_pair(tmp_path_factory.mktemp("pair"))
+
+
+def settings(pair: tuple[Path, Path], *more: str) -> list[str]:
+    """Overrides for a small, quick session over the pair; `more` replaces what it names again."""
+    base = [f"model.path={pair[0]}", "backend.threads=1", "cache.blocks=64", "sampling.max_tokens=20"]
+    chosen = [*base, "sampling.ignore_eos=true", *more]
+    return list({override.partition("=")[0]: override for override in chosen}.values())
+
+
+def drafted_by(pair: tuple[Path, Path], drafter: str) -> list[str]:
+    """Overrides that choose a drafter."""
+    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter == "model" else [])]
+
+
+def session_for(pair: tuple[Path, Path], *more: str) -> Session:
+    return open_session(load_config(None, settings(pair, *more)))
+
+
+def collect(session: Session, *prompts: Prompt) -> list[FinishedEvent]:
+    """Runs prompts; the pieces of text must add up to what the last event says."""
+    texts: dict[int, str] = {}
+    finished: dict[int, FinishedEvent] = {}
+    for event in session.stream(prompts):
+        assert event.index not in finished, "an event after the last one"
+        if isinstance(event, TextEvent):
+            texts[event.index] = texts.get(event.index, "") + "".join(piece.text for piece in event.pieces)
+        else:
+            finished[event.index] = event
+    session.check()
+    for index, event in finished.items():
+        assert texts.get(index, "") == event.text
+    return [finished[prompt.index] for prompt in prompts]
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_each_drafter_says_the_plain_text(pair: tuple[Path, Path], drafter: str) -> None:
+    prompts = [Prompt(0, QUESTION), Prompt(1, "def fold(values):", max_tokens=7)]
+    plain = collect(session_for(pair), *prompts)
+    spoken = collect(session_for(pair, *drafted_by(pair, drafter)), *prompts)
+    assert [one.token_ids for one in spoken] == [one.token_ids for one in plain]
+    assert [one.text for one in spoken] == [one.text for one in plain]
+    assert [len(one.token_ids) for one in spoken] == [20, 7]
+    assert all(one.finish_reason is FinishReason.LENGTH for one in spoken)
+    assert (spoken[0].stats.num_drafted > 0) == (drafter not in ("none", "ngram")) or drafter == "ngram"
+
+
+def test_a_stop_string_ends_text_and_tokens_alike(pair: tuple[Path, Path]) -> None:
+    [whole] = collect(session_for(pair), Prompt(0, QUESTION))
+    stop = whole.text[6:8]
+    for drafter in DRAFTERS:
+        session = session_for(pair, *drafted_by(pair, drafter), f"sampling.stop={json.dumps([stop])}")
+        [event] = collect(session, Prompt(0, QUESTION))
+        assert event.finish_reason is FinishReason.STOP
+        assert event.text == whole.text[: whole.text.index(stop)]
+        assert event.token_ids == whole.token_ids[: len(event.token_ids)]
+        assert event.stats.num_tokens == len(event.token_ids)
+
+
+def test_an_interruption_ends_everything_and_keeps_the_text(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair, *drafted_by(pair, "model"))
+    events: list[Event] = []
+    for event in session.stream([Prompt(0, QUESTION), Prompt(1, QUESTION)]):
+        events.append(event)
+        if len(events) == 3:
+            session.interrupt()
+    last = [event for event in events if isinstance(event, FinishedEvent)]
+    assert {event.index for event in last} == {0, 1}
+    assert {event.finish_reason for event in last} == {FinishReason.ABORT}
+    assert any(event.text for event in last)
+    session.check()
+    # The session is as good as new.
+    assert len(collect(session, Prompt(0, QUESTION))[0].token_ids) == 20
+
+
+def test_an_interruption_before_the_first_step_is_not_lost(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    session.interrupt()
+    [event] = collect(session, Prompt(0, QUESTION))
+    assert (event.finish_reason, event.token_ids) == (FinishReason.ABORT, ())
+
+
+def test_a_reader_that_leaves_early_leaves_nothing_in_the_engine(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    stream = session.stream([Prompt(0, QUESTION)])
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert session.engine.idle
+    session.check()
+
+
+def test_a_seed_and_the_coupled_rule_give_one_text(pair: tuple[Path, Path]) -> None:
+    sampled = ["sampling.temperature=1.0", "sampling.seed=7"]
+    texts = {
+        collect(session_for(pair, *sampled, *drafted_by(pair, drafter)), Prompt(0, QUESTION))[0].text
+        for drafter in DRAFTERS
+    }
+    assert len(texts) == 1
+
+
+def test_messages_go_through_the_chat_template(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    prompt = Prompt(0, messages=({"role": "user", "content": "Hello"},))
+    assert session.request(prompt).prompt == tuple(session.tokenizer.encode_chat([{"role": "user", "content": "Hello"}]))
+    assert len(collect(session, prompt)[0].token_ids) == 20
+
+
+def test_the_models_own_sampling_is_the_default(tmp_path: Path) -> None:
+    generation = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 20}
+    target = tiny_checkpoint(tmp_path / "sampling", generation=generation)
+    tiny_tokenizer(target)
+    session = session_for((target, target))
+    assert (session.params.temperature, session.params.top_p, session.params.top_k) == (0.6, 0.9, 20)
+    assert session_for((target, target), "sampling.temperature=0").params.temperature == 0.0
+
+
+REFUSED: list[tuple[list[str], type[HelixError], str]] = [
+    (["model.path=nowhere/at/all"], ModelError, "nowhere/at/all"),
+    (["draft.kind=early_exit", "draft.layers=3"], ConfigError, "3 layers"),
+    (["backend.device=cuda"], DeviceError, "cuda|CUDA|GPU"),
+    (["verify.rule=greedy", "sampling.temperature=1"], ConfigError, "greedy"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "kind", "message"), REFUSED)
+def test_bad_settings_are_refused_with_a_hint(
+    pair: tuple[Path, Path], overrides: list[str], kind: type[HelixError], message: str
+) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        session_for(pair, *overrides)
+    assert caught.value.hint and caught.value.exit_code == 2
+
+
+def test_a_draft_with_another_tokenizer_is_refused_by_its_first_difference(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    draft = tiny_checkpoint(tmp_path / "draft", num_hidden_layers=1)
+    tiny_tokenizer(draft)
+    path = draft / "tokenizer.json"
+    content = json.loads(path.read_text())
+    vocabulary = content["model"]["vocab"]
+    names = {number: name for name, number in vocabulary.items()}
+    first, second = names[300], names[301]
+    vocabulary[first], vocabulary[second] = 301, 300
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="token 300 is") as caught:
+        session_for((pair[0], draft), *drafted_by((pair[0], draft), "model"))
+    assert caught.value.hint
+
+
+def test_padded_vocabularies_of_unequal_size_are_fine(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    plain = collect(session_for(pair), Prompt(0, QUESTION))[0].text
+    for size in (384, 352):
+        draft = tiny_checkpoint(tmp_path / str(size), num_hidden_layers=1, vocab_size=size)
+        tiny_tokenizer(draft)
+        session = session_for((pair[0], draft), *drafted_by((pair[0], draft), "model"))
+        assert collect(session, Prompt(0, QUESTION))[0].text == plain
+
+
+def test_prompts_that_cannot_run_are_refused_before_the_first_step(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    with pytest.raises(InputError, match="context"):
+        next(session.stream([Prompt(0, QUESTION), Prompt(1, "fox " * 400)]))
+    with pytest.raises(InputError, match="empty"):
+        next(session.stream([Prompt(0, "")]))
+    assert session.engine.idle
+    small = open_session(load_config(None, settings(pair, "cache.blocks=1")))
+    with pytest.raises(MemoryLimitError, match=r"cache has 1 blocks"):
+        next(small.stream([Prompt(0, QUESTION)]))
