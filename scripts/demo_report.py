@@ -49,8 +49,8 @@ docstring does.
 without its tests and generated tables, and questions in several phrasings about {things_asked_about:,}
 modules, classes and functions, answered from signatures and docstrings. The library is under the Python
 Software Foundation License Version 2; its docstrings can come out of the model word for word. Held out:
-{held_out_files} files, and the questions about {held_out_things} things. The docstrings of such a thing still stand in the
-code that was trained on, unless its file is held out too.
+{held_out_files} files, and the questions about {held_out_things} things. The docstring of such a
+thing still stands in the code that was trained on, unless its file is held out too.
 
 ## Training
 

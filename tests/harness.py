@@ -23,11 +23,11 @@ from helix_cli.model.decoder import Decoder
 from helix_cli.model.loader import load_decoder
 from helix_cli.model.runner import ModelRunner
 from helix_cli.verify.choose import choose_rule
-from tests.tiny import VOCABULARY, tiny_checkpoint
+from tests.tiny import tiny_checkpoint
 
 EOS = frozenset({2})
 # A small vocabulary makes drafts of an unrelated random model agree now and then, so that every branch is taken.
-SMALL = {"vocab_size": 16, "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48}
+SMALL: dict[str, Any] = {"vocab_size": 16, "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48}
 
 
 @cache

@@ -35,7 +35,14 @@ ONLY = {
     "tokenizer": {"tokenizer", "errors"},
     "text": {"text", "tokenizer", "errors"},
 }
-STANDARD_LIBRARY_ONLY = ["cache/pool.py", "cache/table.py", "engine/request_queue.py", "core.py", "stats.py", "errors.py"]
+STANDARD_LIBRARY_ONLY = [
+    "cache/pool.py",
+    "cache/table.py",
+    "engine/request_queue.py",
+    "core.py",
+    "stats.py",
+    "errors.py",
+]
 NO_TORCH_AT_IMPORT = ["app", "config", "errors", "core", "stats", "prompt", "ui", "commands", "__main__"]
 
 

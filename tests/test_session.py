@@ -133,7 +133,9 @@ def test_a_seed_and_the_coupled_rule_give_one_text(pair: tuple[Path, Path]) -> N
 def test_messages_go_through_the_chat_template(pair: tuple[Path, Path]) -> None:
     session = session_for(pair)
     prompt = Prompt(0, messages=({"role": "user", "content": "Hello"},))
-    assert session.request(prompt).prompt == tuple(session.tokenizer.encode_chat([{"role": "user", "content": "Hello"}]))
+    assert session.request(prompt).prompt == tuple(
+        session.tokenizer.encode_chat([{"role": "user", "content": "Hello"}])
+    )
     assert len(collect(session, prompt)[0].token_ids) == 20
 
 

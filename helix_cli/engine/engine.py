@@ -49,8 +49,8 @@ class Engine:
     def add(self, request: Request, rule: VerifyRule, watch: Callable[[int], bool] | None = None) -> int:
         """Queues a request and returns its id. `watch` sees each committed token and says when the text must end.
 
-        Raises InputError for a prompt that is empty or does not fit the context, and MemoryLimitError for one that could
-        never finish in the pool.
+        Raises InputError for a prompt that is empty or does not fit the context, and MemoryLimitError for one that
+        could never finish in the pool.
         """
         self.validate(request)
         cache, number = self.scheduler.cache, next(self._ids)
@@ -88,7 +88,8 @@ class Engine:
         needed = -(-min(length + request.params.max_tokens, context) // cache.block_size)
         if needed > cache.num_blocks:
             raise MemoryLimitError(
-                f"The cache has {cache.num_blocks} blocks of {cache.block_size} tokens, and this request may need {needed}.",
+                f"The cache has {cache.num_blocks} blocks of {cache.block_size} tokens, and this request may need "
+                f"{needed}.",
                 f"Set cache.blocks to {needed} or more, or lower --max-tokens.",
             )
 
@@ -115,7 +116,7 @@ class Engine:
 
     def _take_in(self) -> list[Sequence]:
         """Moves what other threads have left into the scheduler; returns the sequences that were aborted."""
-        aborted = []
+        aborted: list[Sequence] = []
         while True:
             try:
                 item = self._inbox.get_nowait()
@@ -159,7 +160,7 @@ class Engine:
         started, drafted, forwarding, forwarded = times
         now = perf_counter()
         for sequence in plan.sequences:
-            trace, table = sequence.trace, sequence.table
+            trace = sequence.trace
             trace.record_start(started)
             trace.record_time(drafted - started, forwarded - forwarding, now - forwarded + forwarding - drafted)
         for one in output.committed:
@@ -171,7 +172,7 @@ class Engine:
 
 
 def judge(sequence: Sequence, row: Row, logits: torch.Tensor) -> Verdict:
-    """The rule's verdict on one row's logits [draft length + 1, V], the whole sampling chain applied at each position."""
+    """The rule's verdict on one row's logits [draft length + 1, V], with the whole sampling chain at each position."""
     draft = row.draft or EMPTY_DRAFT
     start = len(sequence.tokens)
     scores = sequence.rule.scores(logits, sequence.params, sequence.tokens, draft.tokens)

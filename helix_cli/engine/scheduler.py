@@ -1,7 +1,7 @@
 """Who runs next, with how many tokens, and what becomes of the result.
 
-A sequence is described by counters alone: it feeds what is committed but not computed, and its draft. A prefill chunk, a
-decode step and a verification are the same row with different lengths; preemption and rejection assign to a counter.
+A sequence is described by counters alone: it feeds what is committed but not computed, and its draft. A prefill chunk,
+a decode step and a verification are the same row with different lengths; preemption and rejection assign to a counter.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from helix_cli.engine.stopping import append_until_stop
 class Scheduler:
     """Keeps the waiting and the running sequences, and all of the target's K/V bookkeeping.
 
-    A step feeds at most `max_step_tokens` tokens of at most `max_sequences` sequences. When blocks run out, the sequence
-    that is last by (priority, arrival) gives up its own and starts over later from its tokens.
+    A step feeds at most `max_step_tokens` tokens of at most `max_sequences` sequences. When blocks run out, the
+    sequence that is last by (priority, arrival) gives up its own and starts over later from its tokens.
     """
 
     def __init__(

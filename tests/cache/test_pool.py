@@ -242,7 +242,7 @@ class PoolMachine(RuleBasedStateMachine):
             rest += used[: n - len(head) - len(rest)]
         return head + sorted(rest + self.retired[: n - len(head) - len(rest)])
 
-    @rule(n=st.integers(0, size + 1), data=st.data())
+    @rule(n=st.integers(0, 4) | st.integers(0, size + 1), data=st.data())
     def take(self, n: int, data: st.DataObject) -> None:
         ends: list[int | None] = [None, *(table[-1] for table in self.tables)]
         after = data.draw(st.sampled_from(ends), "after")
@@ -268,7 +268,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool.share(ids)
         self.tables.append(list(ids))
 
-    @rule(wanted=st.lists(st.integers(0, 5), min_size=1, unique=True))
+    @rule(wanted=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True))
     def revive(self, wanted: list[int]) -> None:
         ids = [found for number in wanted if (found := self.pool.find(name(number))) is not None]
         self.pool.share(ids)
@@ -284,14 +284,14 @@ class PoolMachine(RuleBasedStateMachine):
         self.retired += [block for block in reversed(table) if not self.references(block) and block in self.names]
 
     @precondition(lambda self: self.tables)
-    @rule(number=st.integers(0, 5), data=st.data())
-    def publish(self, number: int, data: st.DataObject) -> None:
-        block = data.draw(st.sampled_from([block for table in self.tables for block in table]), "block")
-        if block in self.names:
-            return
-        self.pool.publish(block, name(number))
-        if name(number) not in self.names.values():
-            self.names[block] = name(number)
+    @rule(numbers=st.lists(st.integers(0, 9), min_size=1, max_size=size, unique=True), data=st.data())
+    def publish(self, numbers: list[int], data: st.DataObject) -> None:
+        for number, block in zip(numbers, data.draw(st.sampled_from(self.tables), "table"), strict=False):
+            if block in self.names:
+                continue
+            self.pool.publish(block, name(number))
+            if name(number) not in self.names.values():
+                self.names[block] = name(number)
 
     @invariant()
     def agrees(self) -> None:
@@ -306,5 +306,5 @@ class PoolMachine(RuleBasedStateMachine):
         assert (self.pool.peak_used, self.pool.num_evicted) == (self.peak, self.evicted)
 
 
-PoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestPoolMachine = PoolMachine.TestCase

@@ -1,6 +1,7 @@
 """Every drafter x rule x batch x block size x preemption says what plain decoding says."""
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ SETTINGS = [(1, (1, 64)), (4, (4, TIGHT)), (4, (4, ROOMY)), (1, (16, ROOMY))]
 CASES = [(drafter, rule, *setting) for drafter, rule, setting in itertools.product(DRAFTERS, RULES, SETTINGS)]
 
 
-def texts(drafter: str, rule: str, count: int, cache: tuple[int, int], k: int = 4, **params: object) -> list[list[int]]:
+def texts(drafter: str, rule: str, count: int, cache: tuple[int, int], k: int = 4, **params: Any) -> list[list[int]]:
     """The tokens of each request."""
     block_size, num_blocks = cache
     bench = build(drafter, k, block_size=block_size, num_blocks=num_blocks)
@@ -38,13 +39,13 @@ def test_greedy_text_is_the_plain_text(drafter: str, rule: str, count: int, cach
 def test_coupled_text_is_a_function_of_the_seed(
     drafter: str, count: int, cache: tuple[int, int], temperature: float
 ) -> None:
-    sampling = {"temperature": temperature, "top_p": 0.9, "repetition_penalty": 1.2, "seed": 5}
+    sampling: dict[str, Any] = {"temperature": temperature, "top_p": 0.9, "repetition_penalty": 1.2, "seed": 5}
     plain = texts("none", "coupled", count, (16, ROOMY), **sampling)
     assert texts(drafter, "coupled", count, cache, **sampling) == plain
 
 
 def test_another_seed_gives_another_text() -> None:
-    sampling = {"temperature": 1.5, "seed": 5}
+    sampling: dict[str, Any] = {"temperature": 1.5, "seed": 5}
     plain = texts("none", "coupled", 4, (16, ROOMY), **sampling)
     assert texts("none", "coupled", 4, (16, ROOMY), **(sampling | {"seed": 6})) != plain
 
@@ -58,5 +59,5 @@ def test_any_depth_gives_the_same_text(drafter: str, k: int) -> None:
 @pytest.mark.parametrize("drafter", DRAFTERS)
 @pytest.mark.parametrize("rule", ["token", "block"])
 def test_sampled_text_repeats_with_its_seed(drafter: str, rule: str) -> None:
-    sampling = {"temperature": 1.0, "seed": 3}
+    sampling: dict[str, Any] = {"temperature": 1.0, "seed": 3}
     assert texts(drafter, rule, 3, (4, ROOMY), **sampling) == texts(drafter, rule, 3, (4, ROOMY), **sampling)

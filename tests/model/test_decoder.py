@@ -147,8 +147,9 @@ def test_every_capability_agrees(text_of: Callable[..., Text], case: str, change
     assert text.feed(1) < CLOSE
 
 
-def test_packed_products_agree(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helix_cli.model.linear.PACK_FROM", 0)
+@pytest.mark.parametrize("small", [0, 1 << 18])
+def test_packed_products_agree(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, small: int) -> None:
+    monkeypatch.setattr("helix_cli.model.linear.SMALL", small)
     for case in ("llama, biases", "llama, tied"):
         path, model = checkpoints(case)
         text = Text(runner_for(path), model, tokens_of(model, 40), contiguous_table(12))

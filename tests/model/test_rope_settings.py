@@ -36,8 +36,14 @@ def settings(config: dict[str, Any], family: str = "llama") -> RopeSettings:
 
 @pytest.mark.parametrize("config", CASES, ids=str)
 def test_frequencies_are_those_of_transformers(config: dict[str, Any]) -> None:
-    full = {"max_position_embeddings": 4096, "hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
-    oracle: Any = LlamaRotaryEmbedding(LlamaConfig(**full, **{k: _copy(v) for k, v in config.items()}))  # type: ignore[no-untyped-call]
+    full: dict[str, Any] = {
+        "max_position_embeddings": 4096,
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "head_dim": 64,
+    }
+    rotary: Any = LlamaRotaryEmbedding
+    oracle = rotary(LlamaConfig(**full, **{name: _copy(value) for name, value in config.items()}))
     found = settings(config)
     assert torch.equal(found.frequencies(), oracle.inv_freq)
     assert found.magnitude == pytest.approx(oracle.attention_scaling, rel=1e-12)
