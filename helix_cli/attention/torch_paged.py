@@ -5,9 +5,9 @@ gathered, whole blocks at a time. Keys that a sliding window hides from every fe
 single token never needs a mask.
 
 Query heads that share K/V are never served by repeating K/V. A few tokens are folded, the group's heads one under the
-other as rows of one product, which reads K/V once (2 to 25 % faster than one product a head at 5 tokens on a CPU, the
-more the longer the context). Many tokens keep their heads and see K/V expanded with stride 0, which needs no copy of
-the mask for each head.
+other as rows of one product, which reads K/V once: on two AVX2 cores 5 tokens take 138 us instead of 170 over 1000 keys
+and 373 instead of 475 over 4000 (2 groups of 2 heads of 64; no difference over 100 keys). Many tokens keep their heads
+and see K/V expanded with stride 0, which needs no copy of the mask for each head.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helix_cli.ui.console import notice
 from helix_cli.ui.progress import working
 
 if TYPE_CHECKING:
@@ -16,4 +17,7 @@ def load_session(config: Config) -> Session:
     with working(f"Loading {config.model.path}"):
         from helix_cli.session import open_session
 
-        return open_session(config)
+        session = open_session(config)
+    for note in session.info.notes:
+        notice(note)
+    return session

@@ -47,6 +47,8 @@ class FakeInfo:
     num_blocks: int = 8
     load_s: float = 0.5
 
+    notes: tuple[str, ...] = ()
+
     def to_dict(self) -> dict[str, Any]:
         """All of it."""
         return dict(vars(self))
