@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -49,28 +50,40 @@ def target_law(params: SamplingParams) -> dict[tuple[int, ...], float]:
 @pytest.mark.parametrize(
     ("drafter", "rule"), [*itertools.product(["model", "ngram"], ["token", "block"]), ("model", "coupled")]
 )
-def test_emitted_texts_follow_the_targets_law(drafter: str, rule: str) -> None:
-    params = SamplingParams(temperature=2.0, max_tokens=LENGTH)
+@pytest.mark.parametrize("temperature", [0.7, 2.0])
+def test_emitted_texts_follow_the_targets_law(drafter: str, rule: str, temperature: float) -> None:
+    params = SamplingParams(temperature=temperature, max_tokens=LENGTH)
     law = target_law(params)
     assert sum(law.values()) == pytest.approx(1.0, abs=1e-5)
     bench = build(drafter, k=2, max_sequences=100, max_step_tokens=400, num_blocks=400)
-    seeds = [SamplingParams(temperature=2.0, max_tokens=LENGTH, seed=seed) for seed in range(SAMPLES)]
+    seeds = [SamplingParams(temperature=temperature, max_tokens=LENGTH, seed=seed) for seed in range(SAMPLES)]
     outcomes = bench.run([Request(PROMPT, one) for one in seeds], rule)
     counts = Counter(tuple(outcome.tokens) for outcome in outcomes)
     assert set(counts) <= set(law), "a text that the target cannot say"
-    statistic, freedom = chi_square(counts, law)
-    assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5
+    for places in ((0,), (1,), (2,), (0, 1), (1, 2)):
+        statistic, freedom = chi_square(at(places, counts), at(places, law))
+        assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5, f"tokens {places} do not follow the target's law"
     accepted = sum(one.num_accepted for output in bench.outputs for one in output.committed)
-    assert accepted >= 30, "too few accepted drafts to say anything"
+    assert accepted >= 20, "too few accepted drafts to say anything"
 
 
-def chi_square(counts: Counter[tuple[int, ...]], law: dict[tuple[int, ...], float]) -> tuple[float, int]:
+def at(places: tuple[int, ...], weights: Mapping[tuple[int, ...], float]) -> dict[tuple[int, ...], float]:
+    """The weights of what stands at some places of the texts; a text that has ended has nothing (-1) there."""
+    found: dict[tuple[int, ...], float] = {}
+    for text, weight in weights.items():
+        tokens = tuple(text[place] if place < len(text) else -1 for place in places)
+        found[tokens] = found.get(tokens, 0.0) + weight
+    return found
+
+
+def chi_square(counts: dict[tuple[int, ...], float], law: dict[tuple[int, ...], float]) -> tuple[float, int]:
     """Pearson's statistic and its degrees of freedom; texts expected fewer than 8 times share one cell."""
     expected = np.array([chance * SAMPLES for chance in law.values()])
-    seen = np.array([float(counts[text]) for text in law])
+    seen = np.array([float(counts.get(text, 0.0)) for text in law])
     rare = expected < 8
-    expected = np.append(expected[~rare], expected[rare].sum())
-    seen = np.append(seen[~rare], seen[rare].sum())
+    if rare.any():
+        expected = np.append(expected[~rare], max(expected[rare].sum(), 1.0))
+        seen = np.append(seen[~rare], seen[rare].sum())
     return float(((seen - expected) ** 2 / expected).sum()), len(expected) - 1
 
 

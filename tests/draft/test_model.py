@@ -1,0 +1,64 @@
+"""The model drafter keeps its cache true to what was committed, whatever was rejected in between."""
+
+import torch
+
+from helix_cli.cache.table import BlockTable
+from helix_cli.core import SamplingParams, Sequence
+from helix_cli.draft.model import ModelDrafter
+from helix_cli.model.runner import ModelRunner
+from helix_cli.stats import Trace
+from helix_cli.verify import RULES
+from tests.harness import EOS, SMALL, build, cache_for, decoder, requests
+
+
+def drafter(num_blocks: int = 64) -> ModelDrafter:
+    """A fresh drafter over the tiny draft model."""
+    model = decoder("draft")
+    runner = ModelRunner(model, cache_for(model, num_blocks, 4))
+    return ModelDrafter(runner, target_vocab_size=SMALL["vocab_size"], eos_ids=EOS, max_step_tokens=64)
+
+
+def sequence(tokens: list[int]) -> Sequence:
+    """A sampled sequence that ignores EOS, so that drafts come with their laws."""
+    params = SamplingParams(temperature=1.0, ignore_eos=True)
+    return Sequence(0, tokens, 1, params, 0, 0, 0, RULES["token"], BlockTable(), Trace(1, 4, 0.0))
+
+
+def test_drafts_do_not_depend_on_what_was_drafted_before() -> None:
+    lasting = drafter()
+    one = sequence([5, 9, 3, 7])
+    for num_accepted, correction in ((0, 4), (2, 6), (4, 3), (1, 15), (3, 8), (4, 11), (0, 3), (4, 5)):
+        proposed, fresh = lasting.propose([(one, 4)])[0], drafter().propose([(one, 4)])[0]
+        assert proposed.probs is not None and fresh.probs is not None
+        # The law shows what the cache holds; the drawn token alone may hide a stale position.
+        torch.testing.assert_close(proposed.probs, fresh.probs, atol=1e-5, rtol=1e-4)
+        lasting.check()
+        one.tokens += [*proposed.tokens[:num_accepted].tolist(), correction]
+
+
+def test_the_target_as_its_own_draft_has_everything_accepted() -> None:
+    for params in ({}, {"temperature": 1.0, "seed": 3}, {"temperature": 1.0, "top_p": 0.8, "repetition_penalty": 1.3}):
+        bench = build("model", k=4, draft=decoder("target"))
+        outcomes = bench.run(requests(3, max_tokens=21, ignore_eos=True, **params))
+        for outcome in outcomes:
+            # The last round has no room for four tokens.
+            assert outcome.sequence.trace.accepted == outcome.sequence.trace.drafted == [4, 4, 4, 4]
+
+
+def test_a_vocabulary_of_another_size_is_cut_or_filled() -> None:
+    one = drafter()
+    logits = torch.arange(6.0).view(2, 3)
+    one.target_vocab_size = 2
+    assert one._fit_vocabulary(logits).tolist() == [[0.0, 1.0], [3.0, 4.0]]
+    one.target_vocab_size = 4
+    assert one._fit_vocabulary(logits).tolist() == [[0, 1, 2, float("-inf")], [3, 4, 5, float("-inf")]]
+
+
+def test_forget_gives_the_blocks_back() -> None:
+    one = drafter()
+    one.propose([(sequence([5, 9, 3, 7]), 4)])
+    assert one.cache.pool.num_used > 0
+    one.forget(0)
+    one.forget(0)
+    assert one.cache.pool.num_used == 0
+    one.check()
