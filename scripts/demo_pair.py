@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -41,7 +42,8 @@ DRAFT = model_config(192, 512, 2, 3, 1)
 
 def new_model(config: LlamaConfig) -> Any:
     """Build a model whose layers all start as the identity."""
-    model = LlamaForCausalLM(config)
+    # A copy, because training changes how many layers take part.
+    model = LlamaForCausalLM(copy.deepcopy(config))
     for layer in model.model.layers:
         nn.init.zeros_(layer.self_attn.o_proj.weight)
         nn.init.zeros_(layer.mlp.down_proj.weight)

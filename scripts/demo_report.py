@@ -18,6 +18,8 @@ from scripts.demo_pair import DRAFT, TARGET, held_out_losses
 
 DRAFTED = 4
 CODE_PROMPTS, QUESTION_PROMPTS, PROMPT_TOKENS, WRITTEN_TOKENS = 24, 48, 96, 128
+# Greedy text of models this small turns in circles, so the exported pair asks for this by default.
+TEMPERATURE = 0.8
 
 CARD = """\
 ---
@@ -75,6 +77,9 @@ Share of runs of four tokens that occurred before in the same 128 tokens, after 
 
 {repeats}
 
+Greedy text repeats itself ({greedy:.0%}), which is why `generation_config.json` asks for sampling at temperature
+{temperature}.
+
 The figures come from `evaluation.json` and `training.json`, which the script wrote with this card.
 """
 
@@ -93,7 +98,7 @@ def export(target: Any, draft: Any, tokenizer: Any, facts: dict[str, Any], out: 
         copy.load_state_dict(model.state_dict())
         copy.to(torch.bfloat16)
         copy.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-            eos_token_id=ends, pad_token_id=ends[0], do_sample=False
+            eos_token_id=ends, pad_token_id=ends[0], do_sample=True, temperature=TEMPERATURE
         )
         copy.save_pretrained(folder, max_shard_size="14MB")
         tokenizer.save_pretrained(folder, save_jinja_files=False)
@@ -179,7 +184,9 @@ def evaluate(folder: Path, material: Material) -> None:
     texts = {
         "the files themselves": [held[start + PROMPT_TOKENS :][:WRITTEN_TOKENS] for start in starts],
         "greedy": [write(target, prompt, WRITTEN_TOKENS, 0.0) for prompt in code],
-        "sampled at temperature 0.8": [write(target, prompt, WRITTEN_TOKENS, 0.8) for prompt in code],
+        f"sampled at temperature {TEMPERATURE}": [
+            write(target, prompt, WRITTEN_TOKENS, TEMPERATURE) for prompt in code
+        ],
     }
     found = {
         "parameters": {"target": target.num_parameters(), "draft": draft.num_parameters()},
@@ -221,6 +228,8 @@ def write_card(folder: Path) -> None:
         drafted=DRAFTED,
         losses=_table(found["loss"], "target", "draft"),
         accepted=_table(found["acceptance"], "accepted"),
+        greedy=found["repeated_4_grams"]["greedy"],
+        temperature=TEMPERATURE,
         repeats=_table(found["repeated_4_grams"], "repeated"),
         right=found["answers_word_for_word"],
         asked=QUESTION_PROMPTS,

@@ -4,7 +4,9 @@
 
 `--resume last` continues a run that was stopped, at any time, with Ctrl-C or a signal. `--resume
 stable` continues from where the learning rate began to fall, with a larger budget than before. A
-run whose budget is spent trains no further, and only exports.
+run whose budget is spent trains no further, and only exports. On a processor with other work to do,
+OMP_WAIT_POLICY=PASSIVE keeps the threads from waiting busily for each other; with the C library of GNU,
+MALLOC_MMAP_MAX_=0 and a large MALLOC_TRIM_THRESHOLD_ save the time of getting memory again at every step.
 """
 
 from __future__ import annotations
