@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from helix_cli import __version__
 from helix_cli.backend import Backend, open_backend
@@ -26,6 +27,7 @@ from helix_cli.model.decoder import Decoder
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
 from helix_cli.model.loader import load_decoder
 from helix_cli.model.runner import ModelRunner
+from helix_cli.sections import SamplingSection
 from helix_cli.session import Session, SessionInfo, StopFlag
 from helix_cli.tokenizer import Tokenizer, first_difference
 from helix_cli.verify.choose import choose_rule
@@ -91,6 +93,7 @@ def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingPar
     def first(chosen: Any, default: Any, otherwise: Any) -> Any:
         return chosen if chosen is not None else default if default is not None else otherwise
 
+    _check_defaults(defaults)
     return SamplingParams(
         temperature=first(given.temperature, defaults.temperature, plain.temperature),
         top_k=first(given.top_k, defaults.top_k, plain.top_k),
@@ -102,6 +105,19 @@ def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingPar
         stop=given.stop,
         ignore_eos=given.ignore_eos,
     )
+
+
+def _check_defaults(defaults: GenerationDefaults) -> None:
+    """A checkpoint's own sampling keeps to the ranges that a user's must keep to."""
+    values = {key: value for key, value in asdict(defaults).items() if key != "eos_ids" and value is not None}
+    try:
+        SamplingSection.model_validate(values, strict=False)
+    except ValidationError as error:
+        key = error.errors()[0]["loc"][0]
+        raise ModelError(
+            f"The model's generation_config.json asks for {key} {values[str(key)]}, which has no meaning.",
+            f"Correct or remove {key} there.",
+        ) from None
 
 
 def _source(name: str, role: str) -> Source:

@@ -139,6 +139,12 @@ def _check_sizes(config: Config) -> None:
         raise ConfigError(
             "cache.memory_share cannot take effect when cache.blocks is set.", "Remove one of the two settings."
         )
+    if config.engine.max_sequences >= config.engine.max_step_tokens:
+        raise ConfigError(
+            f"A step of {config.engine.max_step_tokens} tokens has no room for {config.engine.max_sequences} texts "
+            "and a prompt.",
+            "Lower engine.max_sequences, or raise engine.max_step_tokens.",
+        )
     if config.draft.kind != "none" and config.draft.k >= config.engine.max_step_tokens:
         raise ConfigError(
             f"A step of {config.engine.max_step_tokens} tokens cannot check {config.draft.k} drafted ones.",

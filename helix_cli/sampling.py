@@ -192,6 +192,11 @@ def _nucleus(scores: npt.NDArray[np.floating], top_p: float) -> npt.NDArray[np.i
     return nucleus
 
 
+def is_finite(logits: torch.Tensor) -> bool:
+    """Whether no logit [R, V] is inf or NaN; one sum, which finite logits cannot overflow."""
+    return math.isfinite(float(logits.sum()))
+
+
 def first_argmax(scores: torch.Tensor) -> torch.Tensor:
     """Index of the maximum over the last dimension, the first one of equals: [..., V] -> int64 [...]."""
     return torch.from_numpy(np.asarray(scores.numpy().argmax(-1))) if scores.is_cpu else scores.argmax(-1)

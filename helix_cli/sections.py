@@ -21,6 +21,13 @@ def _known_device(name: str) -> str:
     return name
 
 
+def _workable_temperature(temperature: float | None) -> float | None:
+    # Logits divided by less than this overflow float32; the text would be the greedy one long before.
+    if temperature is not None and 0 < temperature < 1e-5:
+        raise ValueError("must be 0, which is greedy, or at least 0.00001")
+    return temperature
+
+
 class Section(BaseModel):
     """What all sections share: nothing changes later, nothing unknown is accepted, nothing is converted."""
 
@@ -68,7 +75,7 @@ class DraftSection(Section):
 class SamplingSection(Section):
     """How tokens are chosen and when a text ends. What is left out follows the model's generation_config.json."""
 
-    temperature: float | None = Field(
+    temperature: Annotated[float | None, AfterValidator(_workable_temperature)] = Field(
         default=None, ge=0, description="How random the text is; 0 always takes the likeliest token."
     )
     top_k: int | None = Field(
@@ -134,4 +141,4 @@ class BackendSection(Section):
         default="auto",
         description="Where to run: auto, cpu, cuda (also ROCm), mps, directml, or one of several cards as in cuda:1.",
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads to use; left out, PyTorch's own choice.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads to use; left out, the physical cores.")

@@ -107,6 +107,7 @@ class Session:
         All prompts are checked before the first step, so a bad one costs nothing. After `interrupt` the rest end with
         reason `abort` and the text they have.
         """
+        assert self.engine.idle, "one stream at a time"
         requests = [self.request(prompt) for prompt in prompts]
         streams: dict[int, _Stream] = {}
         for prompt, request in zip(prompts, requests, strict=True):
@@ -123,6 +124,8 @@ class Session:
                 self.engine.abort(sequence_id)
             if streams:
                 self.engine.step()
+            # A Ctrl-C that came too late for this stream must not end the next one.
+            self._stop_flag.is_set = False
 
     def interrupt(self) -> None:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""

@@ -34,9 +34,9 @@ from scripts.demo_report import evaluate, export, write_card
 
 # Depth grows while training: (share of the run, layers). A layer starts as the identity, so that
 # growing changes no output, and the shallow beginning sees far more text in the same time.
-DEPTHS = ((0.0, 5), (0.75, 10), (0.88, 20))
-DECAY_FROM = 0.75
-LONG_ROWS_FROM = 0.85
+DEPTHS = ((0.0, 5), (0.86, 10), (0.93, 20))
+DECAY_FROM = 0.8
+LONG_ROWS_FROM = 0.9
 WARM_UP_TOKENS = 200_000
 QUESTION_SHARE = 0.3
 

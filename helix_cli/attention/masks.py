@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+KEPT_TOKENS = 16
+"""Only masks of decode windows are kept: a prefill chunk can have any length, and a mask for each would be too many."""
 KEPT_ELEMENTS = 1 << 20
 """Masks up to this size are kept between steps; larger ones belong to long prefill chunks and would fill the memory."""
 
@@ -29,7 +31,7 @@ class Masks:
         """
         assert window is None or before < window
         columns = before + length
-        if copies * length * columns > KEPT_ELEMENTS:
+        if length > KEPT_TOKENS or copies * length * columns > KEPT_ELEMENTS:
             return self._make(length, before, window, copies)
         key = (length, copies, window)
         kept = self._kept.get(key)

@@ -164,7 +164,8 @@ def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor 
 
 def plain_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """The same as a chain of products, for devices without the kernel; the softmax is taken in float32."""
-    scores = torch.matmul(queries, keys.transpose(-2, -1)).float() * queries.shape[-1] ** -0.5
+    # Scaled before the product: a float16 product of large queries and keys overflows.
+    scores = torch.matmul(queries * queries.shape[-1] ** -0.5, keys.transpose(-2, -1)).float()
     if causal:
         hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(hidden, float("-inf"))

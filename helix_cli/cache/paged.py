@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +24,13 @@ def bytes_per_block(num_layers: int, num_kv_heads: int, head_dim: int, block_siz
 def num_blocks_for(length: int, block_size: int) -> int:
     """Blocks that hold `length` positions."""
     return -(-length // block_size)
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros that cost no memory on the CPU until they are written: numpy takes cleared pages, torch writes each one."""
+    if not torch.empty(0, device=device).is_cpu:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 class PagedKVCache:
@@ -153,9 +162,10 @@ class PagedKVCache:
         self, num_layers: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
     ) -> list[Tensor]:
         try:
-            return [torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers)]
-        except RuntimeError as error:
-            if "memory" not in str(error).lower():  # every backend's word for it; not all have a class of their own
+            return [zeros(shape, dtype, device) for _ in range(num_layers)]
+        except (RuntimeError, MemoryError) as error:
+            # "memory" is every backend's word for it; not all have a class of their own
+            if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
                 raise
             need = self.num_blocks * self.block_bytes / 2**30
             raise MemoryLimitError(

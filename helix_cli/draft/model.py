@@ -9,7 +9,7 @@ import torch
 from helix_cli.cache.table import BlockTable
 from helix_cli.core import Draft, Row, Sequence
 from helix_cli.model.runner import ModelRunner
-from helix_cli.sampling import Noise
+from helix_cli.sampling import Noise, is_finite
 
 
 @dataclass(eq=False)
@@ -65,9 +65,11 @@ class ModelDrafter:
         growing, rows = self._catch_up(wanted)
         active = growing
         while rows:
-            logits = self._fit_vocabulary(self.runner.forward(rows))
+            logits = self.runner.forward(rows)
             self._advance(active, rows)
-            self._draw(active, logits)
+            if not is_finite(logits):
+                break  # a broken draft costs its proposals, never the run
+            self._draw(active, self._fit_vocabulary(logits))
             active = [one for one in active if not one.closed]
             rows = [Row(one.held.table, one.tokens[-1:], num_logits=1) for one in active]
         return {one.sequence.id: one.draft() for one in growing if one.tokens}
@@ -94,6 +96,8 @@ class ModelDrafter:
                 continue
             held = self._roll_back(sequence)
             missing = sequence.tokens[held.table.num_computed :]
+            if max(missing) >= self.runner.decoder.architecture.vocab_size:
+                continue  # a padding id of the target's, for which the draft has no embedding
             fed = missing[:budget]
             last = held.table.num_computed + len(fed)
             caught_up = len(fed) == len(missing)

@@ -14,9 +14,9 @@ from helix_cli.cache.table import BlockTable
 from helix_cli.core import Draft, Request, Row, Sequence, StepOutput, StepPlan, Verdict
 from helix_cli.draft.drafter import Drafter
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.errors import InputError, MemoryLimitError
+from helix_cli.errors import InputError, MemoryLimitError, ModelError
 from helix_cli.model.runner import ModelRunner
-from helix_cli.sampling import Noise
+from helix_cli.sampling import Noise, is_finite
 from helix_cli.stats import Trace
 from helix_cli.verify.rule import VerifyRule
 
@@ -40,6 +40,7 @@ class Engine:
         self._synchronize = synchronize
         self._inbox: SimpleQueue[Sequence | int] = SimpleQueue()
         self._ids = itertools.count()
+        self._aborted: list[Sequence] = []
 
     @property
     def idle(self) -> bool:
@@ -78,13 +79,7 @@ class Engine:
     def validate(self, request: Request) -> None:
         """Raises what `add` would raise, without adding."""
         length, context, cache = len(request.prompt), self.scheduler.context, self.scheduler.cache
-        if length == 0:
-            raise InputError("The prompt is empty.", "Give a prompt with at least one token.")
-        if length >= context:
-            raise InputError(
-                f"The prompt has {length} tokens, and the model's context holds {context} with its answer.",
-                "Shorten the prompt, or choose a model with a longer context.",
-            )
+        check_prompt(request.prompt, context, self.runner.decoder.architecture.vocab_size)
         needed = -(-min(length + request.params.max_tokens, context) // cache.block_size)
         if needed > cache.num_blocks:
             raise MemoryLimitError(
@@ -95,11 +90,12 @@ class Engine:
 
     def step(self) -> StepOutput:
         """One round for everything that runs: draft, plan, forward, judge, commit."""
-        aborted = self._take_in()
+        self._take_in()
         started = perf_counter()
         drafts = self.drafter.propose(self.scheduler.ready_to_draft())
         drafted = perf_counter()
         plan = self.scheduler.plan(drafts)
+        self._forget(plan.preempted)
         forwarding = perf_counter()
         logits = self._forward(plan.rows)
         forwarded = perf_counter()
@@ -107,32 +103,35 @@ class Engine:
         output = self.scheduler.commit(plan, verdicts)
         self._tell_drafter(output)
         self._record(plan, output, (started, drafted, forwarding, forwarded))
-        output.finished.extend(aborted)
+        # Kept on the engine until they are reported: an interrupted step must not lose them.
+        output.finished.extend(self._aborted)
+        self._aborted.clear()
         return output
 
     def check(self) -> None:
         """Asserts every invariant of the pool, the tables and the counters; call it between steps."""
         self.scheduler.check()
 
-    def _take_in(self) -> list[Sequence]:
-        """Moves what other threads have left into the scheduler; returns the sequences that were aborted."""
-        aborted: list[Sequence] = []
+    def _take_in(self) -> None:
+        """Moves what other threads have left into the scheduler."""
         while True:
             try:
                 item = self._inbox.get_nowait()
             except Empty:
-                return aborted
+                return
             if isinstance(item, Sequence):
                 self.scheduler.waiting.push(item)
             elif (sequence := self.scheduler.abort(item)) is not None:
-                self.drafter.forget(sequence.id)
-                aborted.append(sequence)
+                self._forget([sequence])
+                self._aborted.append(sequence)
 
     def _forward(self, rows: list[Row]) -> torch.Tensor | None:
         if not rows:
             return None
         logits = self.runner.forward(rows)
         self._synchronize()
+        if not is_finite(logits):
+            raise ModelError("The model's logits are not finite in this number type.", "Use --dtype float32.")
         return logits
 
     def _judge(self, plan: StepPlan, logits: torch.Tensor | None) -> list[Verdict | None]:
@@ -152,7 +151,10 @@ class Engine:
         for one in output.committed:
             if one.draft is not None:
                 self.drafter.observe(one.sequence, one.draft, one.num_accepted)
-        for sequence in [*output.finished, *output.preempted]:
+        self._forget(output.finished)
+
+    def _forget(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
             self.drafter.forget(sequence.id)
 
     @staticmethod
@@ -169,6 +171,22 @@ class Engine:
             if trace.first_token is not None:
                 trace.record_round(one.num_drafted, one.num_accepted)
             trace.record_commit(now, len(one.tokens))
+
+
+def check_prompt(tokens: tuple[int, ...] | list[int], context: int, vocab_size: int) -> None:
+    """Raises InputError for a prompt that no model of this context and vocabulary can continue."""
+    if not tokens:
+        raise InputError("The prompt is empty.", "Give a prompt with at least one token.")
+    if len(tokens) >= context:
+        raise InputError(
+            f"The prompt has {len(tokens)} tokens, and the model's context holds {context} with its answer.",
+            "Shorten the prompt, or choose a model with a longer context.",
+        )
+    if max(tokens) >= vocab_size:
+        raise InputError(
+            f"The prompt holds token {max(tokens)}, and the model knows {vocab_size}.",
+            "The tokenizer belongs to another model; download the checkpoint again.",
+        )
 
 
 def judge(sequence: Sequence, row: Row, logits: torch.Tensor) -> Verdict:

@@ -38,6 +38,7 @@ class Scheduler:
         self.max_sequences = max_sequences
         self.waiting = RequestQueue()
         self.running: list[Sequence] = []
+        self._depths: dict[int, int] = {}
 
     @property
     def idle(self) -> bool:
@@ -54,9 +55,12 @@ class Scheduler:
         The first token must be out before anything is drafted: a draft's prefill would delay it.
         """
         decoding = [one for one in self.running if one.num_generated and one.num_uncomputed == 1]
-        share = self.max_step_tokens // max(1, len(decoding))
+        # Sequences in their prefill count too: drafts must leave room for them.
+        share = self.max_step_tokens // max(1, len(self.running))
         wanted = [(one, self.depth.depth(len(one.tokens), self.limit(one), share)) for one in decoding]
-        return [(sequence, depth) for sequence, depth in wanted if depth > 0]
+        ready = [(sequence, depth) for sequence, depth in wanted if depth > 0]
+        self._depths = {sequence.id: depth for sequence, depth in ready}
+        return ready
 
     def plan(self, drafts: dict[int, Draft]) -> StepPlan:
         """Chooses this step's rows and gives each the blocks it writes to."""
@@ -107,24 +111,31 @@ class Scheduler:
         for sequence in self.running:
             assert sequence.finish is None
             assert 0 <= sequence.table.num_computed < len(sequence.tokens) <= self.limit(sequence)
-            assert not sequence.num_generated or sequence.num_uncomputed >= 1
 
     def _make_room(self, drafts: dict[int, Draft]) -> list[Sequence]:
         """Grows every running table in order of rank; preempts from the back where blocks run out."""
         preempted = []
         for sequence in list(self.running):
-            while sequence in self.running:
-                length = len(sequence.tokens)
-                if sequence.num_uncomputed == 1 and sequence.id in drafts:
-                    length += drafts[sequence.id].length
-                if self.cache.can_grow(sequence.table, length):
-                    self.cache.grow(sequence.table, length)
-                    break
-                victim = self._preempt(self.running[-1])
-                # Its draft goes too, whatever was drawn: a choice made by rank, not by value, bends no law.
-                drafts.pop(victim.id, None)
-                preempted.append(victim)
+            while sequence in self.running and not self._grow(sequence, drafts):
+                victim = self.running[-1]
+                # A draft goes before its own sequence does, and with it. Neither choice looks at what was drawn.
+                if drafts.pop(victim.id, None) is None or victim is not sequence:
+                    preempted.append(self._preempt(victim))
         return preempted
+
+    def _grow(self, sequence: Sequence, drafts: dict[int, Draft]) -> bool:
+        """Gives a sequence the blocks of its next row, if they are free.
+
+        A draft asks for the depth that was wanted, not for the length that was drawn: it ends at its EOS, so its length
+        is a value, and a step lost or kept by value would bend the law of the text.
+        """
+        length = len(sequence.tokens)
+        if sequence.num_uncomputed == 1 and sequence.id in drafts:
+            length += self._depths[sequence.id]
+        if not self.cache.can_grow(sequence.table, length):
+            return False
+        self.cache.grow(sequence.table, length)
+        return True
 
     def _preempt(self, sequence: Sequence) -> Sequence:
         """Takes the blocks of a running sequence and queues it again; its committed tokens are its memory."""

@@ -43,7 +43,6 @@ def open_renderer(json: bool, show_draft: bool, stats: bool, screen: Screen | No
     if show_draft and not screen.has_colours:
         notice("The draft's text is not marked: stdout has no colours (not a terminal, NO_COLOR or TERM=dumb).")
         show_draft = False
-    stats = stats and screen.err_is_terminal
     return LiveRenderer(screen, show_draft, stats) if screen.out_is_terminal else PlainRenderer(screen, stats)
 
 

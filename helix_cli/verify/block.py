@@ -45,9 +45,11 @@ class BlockRule(VerifyRule):
     def judge(self, scores: torch.Tensor, draft: Draft, noise: Noise, position: int) -> Verdict:
         """Keep the longest run that passes its test; u_i belongs to the position of x_i."""
         k = draft.length
+        if k == 0:
+            return Verdict(0, draw(scores[0], noise.uniform(position, Purpose.NEXT)))
         p = probabilities(scores[:k])
         survival = survivals(p, draft)
-        if k == 0 or noise.uniform(position + k - 1, Purpose.ACCEPT) < survival[k]:
+        if noise.uniform(position + k - 1, Purpose.ACCEPT) < survival[k]:
             return Verdict(k, draw(scores[k], noise.uniform(position + k, Purpose.NEXT)))
         lacking = lacks(p, draft, survival)
         masses = lacking.sum(-1).tolist()

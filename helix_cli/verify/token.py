@@ -37,6 +37,8 @@ class TokenRule(VerifyRule):
 
     def judge(self, scores: torch.Tensor, draft: Draft, noise: Noise, position: int) -> Verdict:
         """Keep tokens up to the first refusal."""
+        if draft.length == 0:
+            return Verdict(0, draw(scores[0], noise.uniform(position, Purpose.NEXT)))
         p = probabilities(scores[: draft.length])
         for index, chance in enumerate(acceptances(p, draft)):
             if noise.uniform(position + index, Purpose.ACCEPT) >= chance:

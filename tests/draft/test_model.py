@@ -70,3 +70,12 @@ def test_forget_gives_the_blocks_back() -> None:
     one.forget(0)
     assert one.cache.pool.num_used == 0
     one.check()
+
+
+def test_a_draft_with_a_smaller_vocabulary_skips_what_it_cannot_read() -> None:
+    model = decoder("draft", 12)
+    bench = build("model", draft=model)
+    several = requests(3, max_tokens=20, ignore_eos=True, temperature=3.0, seed=4)
+    spoken = [outcome.tokens for outcome in bench.run(several)]
+    assert max(max(tokens) for tokens in spoken) >= 12
+    assert spoken == [outcome.tokens for outcome in build("none").run(several)]

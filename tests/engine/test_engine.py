@@ -3,10 +3,12 @@
 import threading
 
 import pytest
+import torch
 
 from helix_cli.core import FinishReason, Request, SamplingParams
 from helix_cli.draft import DRAFTERS
-from helix_cli.errors import InputError, Interrupted, MemoryLimitError
+from helix_cli.draft.model import ModelDrafter
+from helix_cli.errors import InputError, Interrupted, MemoryLimitError, ModelError
 from helix_cli.verify import RULES
 from tests.harness import build, prompts, requests
 
@@ -124,7 +126,7 @@ def test_an_interrupted_forward_pass_changes_nothing() -> None:
             raise Interrupted
         return result
 
-    runner.forward = broken  # type: ignore[method-assign, assignment]
+    runner.forward = broken  # type: ignore[method-assign]
     bench.engine.add(request, RULE)
     tokens: list[int] = []
     while not bench.engine.idle:
@@ -145,3 +147,60 @@ def test_what_cannot_run_is_refused_before_any_work() -> None:
     with pytest.raises(MemoryLimitError, match="may need 5"):
         engine.add(Request((5,) * 10, SamplingParams(max_tokens=7)), RULE)
     assert engine.idle
+
+
+def test_an_interrupted_step_still_reports_who_was_aborted() -> None:
+    bench = build("none")
+    ids = [bench.engine.add(request, RULE) for request in requests(2, max_tokens=12, ignore_eos=True)]
+    bench.engine.step()
+    forward = bench.engine.runner.forward
+
+    def stop(rows: object) -> torch.Tensor:
+        raise Interrupted
+
+    bench.engine.runner.forward = stop  # type: ignore[method-assign]
+    bench.engine.abort(ids[1])
+    with pytest.raises(Interrupted):
+        bench.engine.step()
+    bench.engine.runner.forward = forward  # type: ignore[method-assign]
+    bench.engine.abort(ids[0])
+    assert sorted(sequence.id for sequence in bench.engine.step().finished) == ids
+
+
+def test_logits_that_are_not_finite_are_named() -> None:
+    bench = build("none")
+    bench.engine.runner.forward = lambda rows: torch.full((1, 16), float("nan"))  # type: ignore[method-assign]
+    bench.engine.add(requests(1)[0], RULE)
+    with pytest.raises(ModelError, match="not finite"):
+        bench.engine.step()
+
+
+def test_a_broken_draft_costs_its_proposals_and_never_the_run() -> None:
+    bench = build("model")
+    drafter = bench.engine.drafter
+    assert isinstance(drafter, ModelDrafter)
+    forward = drafter.runner.forward
+    drafter.runner.forward = lambda rows: forward(rows) * float("nan")  # type: ignore[method-assign]
+    request = requests(2, max_tokens=12, ignore_eos=True)[1]
+    outcome = bench.run([request])[0]
+    assert outcome.tokens == build("none").run([request])[0].tokens
+    assert sum(outcome.sequence.trace.drafted) == 0
+
+
+def test_drafts_leave_room_for_a_prefill() -> None:
+    bench = build("ngram", k=7, max_step_tokens=8, max_sequences=2)
+    params = SamplingParams(max_tokens=60, ignore_eos=True)
+    bench.engine.add(Request((3, 4, 3, 4, 3, 4), params, priority=5), RULE)
+    bench.engine.step()
+    urgent = bench.engine.add(Request(tuple(range(3, 15)), params), RULE)
+    for _ in range(6):
+        if any(one.sequence.id == urgent for one in bench.engine.step().committed):
+            break
+    else:
+        pytest.fail("the prompt waits for the drafts of another")
+
+
+def test_a_last_sequence_gives_up_its_draft_before_its_blocks() -> None:
+    bench = build("ngram", k=8, block_size=2, num_blocks=12, max_sequences=1)
+    bench.run([Request((3, 4, 3, 4, 3, 4), SamplingParams(max_tokens=18, ignore_eos=True))])
+    assert not any(output.preempted for output in bench.outputs)

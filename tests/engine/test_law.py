@@ -18,8 +18,8 @@ VOCABULARY = SMALL["vocab_size"]
 SIGMAS = 4.3
 
 
-def target_law(params: SamplingParams) -> dict[tuple[int, ...], float]:
-    """Probability of every text of at most LENGTH tokens; a text ends at its EOS."""
+def target_law(params: SamplingParams, prompt: tuple[int, ...] = PROMPT) -> dict[tuple[int, ...], float]:
+    """Probability of every text of at most LENGTH tokens after `prompt`; a text ends at its EOS."""
     from helix_cli.cache.table import BlockTable
     from helix_cli.core import Row
     from helix_cli.model.runner import ModelRunner
@@ -40,7 +40,7 @@ def target_law(params: SamplingParams) -> dict[tuple[int, ...], float]:
     for _ in range(LENGTH):
         longer: dict[tuple[int, ...], float] = {}
         for text, chance in open_texts.items():
-            for token, share in enumerate(law(PROMPT + text)):
+            for token, share in enumerate(law(prompt + text)):
                 place = ended if token in EOS else longer
                 place[(*text, token)] = chance * share
         open_texts = longer
@@ -76,9 +76,11 @@ def at(places: tuple[int, ...], weights: Mapping[tuple[int, ...], float]) -> dic
     return found
 
 
-def chi_square(counts: dict[tuple[int, ...], float], law: dict[tuple[int, ...], float]) -> tuple[float, int]:
+def chi_square(
+    counts: dict[tuple[int, ...], float], law: dict[tuple[int, ...], float], samples: int = SAMPLES
+) -> tuple[float, int]:
     """Pearson's statistic and its degrees of freedom; texts expected fewer than 8 times share one cell."""
-    expected = np.array([chance * SAMPLES for chance in law.values()])
+    expected = np.array([chance * samples for chance in law.values()])
     seen = np.array([float(counts.get(text, 0.0)) for text in law])
     rare = expected < 8
     if rare.any():
@@ -95,3 +97,20 @@ def test_a_drawn_eos_stays_in_its_draft() -> None:
     with_eos = [draft.tokens.tolist() for draft in drafts if bool(torch.isin(draft.tokens, torch.tensor([*EOS])).any())]
     assert with_eos, "no draft met an EOS"
     assert all(tokens[-1] in EOS and not EOS & set(tokens[:-1]) for tokens in with_eos)
+
+
+def test_running_out_of_blocks_does_not_bend_the_law() -> None:
+    """A draft that ends early at its EOS needs fewer blocks; it must not keep its step because of that."""
+    params = SamplingParams(temperature=2.0, max_tokens=LENGTH)
+    prompt = (5, 9, 3, 7)
+    others = SamplingParams(temperature=2.0, max_tokens=12, ignore_eos=True)
+    counts: Counter[tuple[int, ...]] = Counter()
+    for seed in range(SAMPLES // 2):
+        bench = build("model", k=4, num_blocks=5, draft_blocks=8)
+        mine = SamplingParams(temperature=2.0, max_tokens=LENGTH + 3, seed=seed)
+        outcomes = bench.run([Request((3,) * 7, others), Request(prompt, mine)], "token")
+        counts[tuple(outcomes[1].tokens[:2])] += 1
+    law = at((0, 1), target_law(params, prompt))
+    seen = {(*text, -1) if len(text) < 2 else text: float(count) for text, count in counts.items()}
+    statistic, freedom = chi_square(at((1,), seen), at((1,), law), SAMPLES // 2)
+    assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5

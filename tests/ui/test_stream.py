@@ -49,7 +49,10 @@ def test_a_pipe_gets_the_text_and_nothing_else() -> None:
     target, out, err = screen(terminal=False)
     run(open_renderer(False, False, True, target))
     assert out.content == "\x1b[1mHello\n"
-    assert err.content == ""
+    assert "speed" in err.content and "\x1b" not in err.content
+    target, out, err = screen(terminal=False)
+    run(open_renderer(False, False, False, target))
+    assert (out.content, err.content) == ("\x1b[1mHello\n", "")
 
 
 def test_the_last_line_is_ended_once() -> None:
