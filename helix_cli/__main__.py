@@ -1,11 +1,30 @@
-"""`python -m helix_cli` and the console script `helix`."""
+"""`python -m helix_cli` and the console script `helix`. Nothing is imported before Ctrl-C is taken care of."""
 
-from helix_cli.app import app
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> None:
     """Run the program; it ends in SystemExit."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)
+    # A stream that the caller has closed is None; everything that writes would have to ask.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it lives as long as the program
+    from helix_cli.app import app
+
     app(prog_name="helix")
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C while modules and models load: nothing to keep, and an exception inside torch's start would abort."""
+    os.write(2, b"Interrupted.\n")
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

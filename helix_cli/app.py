@@ -112,6 +112,8 @@ def describe(error: Exception) -> tuple[str, str, int]:
     """Message, hint and exit code for an exception."""
     if isinstance(error, HelixError):
         return error.message, error.hint, error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its permissions.", 2
     if is_out_of_memory(error):
         hint = "Choose a smaller model, or lower cache.memory_share or engine.max_sequences with --set."
         return "There is not enough memory for this.", hint, 2

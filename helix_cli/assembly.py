@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,18 @@ from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.depth import FixedDepth
 from helix_cli.drafter_choice import DEMO
-from helix_cli.engine.engine import Engine
+from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.errors import ConfigError, MemoryLimitError, ModelError
+from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitError, ModelError
 from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
 from helix_cli.model.loader import load_decoder
 from helix_cli.model.runner import ModelRunner
+from helix_cli.prompt import Prompt
 from helix_cli.sections import SamplingSection
-from helix_cli.session import Session, SessionInfo, StopFlag
+from helix_cli.session import Session, SessionInfo, StopFlag, prompt_tokens
 from helix_cli.tokenizer import Tokenizer, first_difference
 from helix_cli.verify.choose import choose_rule
 
@@ -47,8 +49,8 @@ class Source:
     architecture: Architecture
 
 
-def assemble(config: Config) -> Session:
-    """Builds a session; every check that needs no weights comes before the weights are read."""
+def assemble(config: Config, prompts: Sequence[Prompt] = ()) -> Session:
+    """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     started = time.perf_counter()
     target = _source(config.model.path, "target")
     draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
@@ -58,6 +60,8 @@ def assemble(config: Config) -> Session:
     tokenizer = Tokenizer(target.path)
     if draft is not None:
         _require_same_tokenizer(tokenizer, draft.path)
+    _check_early_exit(config, target.architecture)
+    _check_prompts(tokenizer, target.architecture, prompts)
     backend = open_backend(config.backend.device, config.backend.threads)
 
     stop_flag = StopFlag()
@@ -135,6 +139,24 @@ def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
         )
 
 
+def _check_early_exit(config: Config, target: Architecture) -> None:
+    if config.draft.kind == "early_exit" and (config.draft.layers or 1) >= target.num_layers:
+        raise ConfigError(
+            f"Early exit after {config.draft.layers or 1} layers is no short cut for a target of {target.num_layers}.",
+            "Set draft.layers to fewer than the target has, or choose --drafter ngram.",
+        )
+
+
+def _check_prompts(tokenizer: Tokenizer, target: Architecture, prompts: Sequence[Prompt]) -> None:
+    for prompt in prompts:
+        try:
+            check_prompt(prompt_tokens(tokenizer, prompt), target.context, target.vocab_size)
+        except HelixError as error:
+            if len(prompts) == 1:
+                raise
+            raise InputError(f"Prompt {prompt.index + 1}: {error.message}", error.hint) from None
+
+
 def _load(source: Source, backend: Backend, dtype: str) -> Decoder:
     return load_decoder(
         source.path, source.architecture, backend, backend.choose_dtype(dtype, source.architecture.dtype)
@@ -146,14 +168,7 @@ def _draft_decoder(config: Config, target: Decoder, draft: Source | None, backen
         return _load(draft, backend, config.draft.dtype)
     if config.draft.kind != "early_exit":
         return None
-    num_layers = target.architecture.num_layers
-    chosen = config.draft.layers or max(1, num_layers // EARLY_EXIT_SHARE)
-    if chosen >= num_layers:
-        raise ConfigError(
-            f"Early exit after {chosen} layers is no short cut for a target of {num_layers}.",
-            f"Set draft.layers to less than {num_layers}.",
-        )
-    return target.truncated(chosen)
+    return target.truncated(config.draft.layers or max(1, target.architecture.num_layers // EARLY_EXIT_SHARE))
 
 
 def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:

@@ -88,11 +88,17 @@ class SamplingSection(Section):
         default=None, ge=0, le=1, description="Leave out tokens less likely than this share of the likeliest one."
     )
     repetition_penalty: float | None = Field(
-        default=None, gt=0, description="Above 1 makes tokens that have occurred less likely; 1 changes nothing."
+        default=None,
+        ge=0.01,
+        le=100,
+        description="Above 1 makes tokens that have occurred less likely; 1 changes nothing.",
     )
     max_tokens: int = Field(default=256, ge=1, description="The most tokens to generate.")
     seed: int | None = Field(
-        default=None, ge=0, lt=2**63, description="Start of the random numbers; the same seed gives the same text."
+        default=None,
+        ge=0,
+        lt=2**63,
+        description="Start of the random numbers; with rule coupled, which a seed chooses, it alone decides the text.",
     )
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), strict=False, description="Texts that end the generation; they are not part of the result."
@@ -115,7 +121,10 @@ class CacheSection(Section):
 
     block_size: BlockSize = Field(default=16, description="Tokens in one block of the key and value cache.")
     blocks: int | None = Field(
-        default=None, ge=1, description="Blocks in the cache; left out, as many as the share of memory below holds."
+        default=None,
+        ge=1,
+        le=2**31,
+        description="Blocks in the cache; left out, as many as the share of memory below holds.",
     )
     memory_share: float = Field(
         default=0.5, gt=0, le=0.95, description="The share of free memory that the cache takes when blocks is left out."
@@ -141,4 +150,6 @@ class BackendSection(Section):
         default="auto",
         description="Where to run: auto, cpu, cuda (also ROCm), mps, directml, or one of several cards as in cuda:1.",
     )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads to use; left out, the physical cores.")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads to use; left out, the physical cores."
+    )

@@ -92,10 +92,7 @@ class Session:
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
-        if prompt.messages is not None:
-            tokens = self.tokenizer.encode_chat([dict(message) for message in prompt.messages])
-        else:
-            tokens = self.tokenizer.encode(prompt.text or "")
+        tokens = prompt_tokens(self.tokenizer, prompt)
         params = self.params if prompt.max_tokens is None else _with_max_tokens(self.params, prompt.max_tokens)
         request = Request(tuple(tokens), params, prompt.priority)
         self.engine.validate(request)
@@ -177,11 +174,21 @@ class Session:
         )
 
 
-def open_session(config: Config) -> Session:
-    """Loads what `config` names and returns a session; raises a HelixError that says what is wrong."""
+def open_session(config: Config, prompts: Sequence[Prompt] = ()) -> Session:
+    """Loads what `config` names and returns a session; raises a HelixError that says what is wrong.
+
+    `prompts` are those that will be asked: one that cannot run is refused before any weight is read.
+    """
     from helix_cli.assembly import assemble
 
-    return assemble(config)
+    return assemble(config, prompts)
+
+
+def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    """The token ids of a prompt; messages go through the model's chat template."""
+    if prompt.messages is not None:
+        return tokenizer.encode_chat([dict(message) for message in prompt.messages])
+    return tokenizer.encode(prompt.text or "")
 
 
 def _with_max_tokens(params: SamplingParams, max_tokens: int) -> SamplingParams:

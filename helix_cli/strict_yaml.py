@@ -18,6 +18,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(problem="a key must be a word", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key.value} is set twice", problem_mark=key.start_mark
@@ -39,6 +41,8 @@ def parse(text: str, name: str) -> Any:
         problem = error.problem
     except yaml.YAMLError:
         place, problem = "", "it holds a character that YAML does not allow"
+    except RecursionError:
+        place, problem = "", "it is nested too deeply"
     raise ConfigError(f"{name}{place} does not parse as YAML: {problem}.", "Mend the YAML; quoting a text often helps.")
 
 

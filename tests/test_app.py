@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -146,3 +147,36 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
         "app(['--help'], prog_name='helix')"
     )
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_a_closed_stream_is_no_failure(stream: str) -> None:
+    command = f"exec {sys.executable} -m helix_cli --version {stream}>&-"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 0 and "Traceback" not in result.stderr
+
+
+def test_ctrl_c_while_modules_load_is_130_without_a_traceback() -> None:
+    # The program stops at its first import of the app, as if a slow disk held it there.
+    script = (
+        "import sys, time, helix_cli.__main__ as m\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'helix_cli.app':\n"
+        "            print('loading', flush=True)\n"
+        "            time.sleep(30)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "m.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        assert program.stdout.readline() == "loading\n"
+        program.send_signal(signal.SIGINT)
+        assert program.wait(20) == 130
+        assert program.stderr.read() == "Interrupted.\n"

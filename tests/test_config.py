@@ -142,7 +142,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["model.path=x", "draft.kind=model"], "Drafter model needs a draft model."),
         (["verify.rule=greedy", "sampling.temperature=0.5"], "Rule greedy cannot work at temperature 0.5."),
         (["cache.blocks=9", "cache.memory_share=0.2"], "cache.memory_share cannot take effect"),
-        (["engine.max_step_tokens=4"], "A step of 4 tokens cannot check 4 drafted ones."),
+        (["engine.max_step_tokens=20", "draft.k=20"], "A step of 20 tokens cannot check 20 drafted ones."),
+        (["engine.max_step_tokens=16"], "A step of 16 tokens has no room for 16 texts and a prompt."),
     ],
 )
 def test_overrides_that_cannot_take_effect(overrides: list[str], message: str) -> None:
@@ -153,7 +154,7 @@ def test_overrides_that_cannot_take_effect(overrides: list[str], message: str) -
     assert error.value.hint and not notes
 
 
-@pytest.mark.parametrize("overrides", [["draft.k=3", "draft.k=3"], ["draft.kind=none", "engine.max_step_tokens=1"]])
+@pytest.mark.parametrize("overrides", [["draft.k=3", "draft.k=3"], ["draft.kind=none", "engine.max_step_tokens=17"]])
 def test_overrides_that_do_no_harm(overrides: list[str]) -> None:
     assert load_config(None, overrides)
 

@@ -201,3 +201,25 @@ def test_prompts_that_cannot_run_are_refused_before_the_first_step(pair: tuple[P
     small = open_session(load_config(None, settings(pair, "cache.blocks=1")))
     with pytest.raises(MemoryLimitError, match=r"cache has 1 blocks"):
         next(small.stream([Prompt(0, QUESTION)]))
+
+
+def test_prompts_are_refused_before_any_weight_is_read(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*arguments: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("helix_cli.assembly.load_decoder", load)
+    config = load_config(None, settings(pair))
+    with pytest.raises(InputError, match=r"^The prompt has"):
+        open_session(config, [Prompt(0, "fox " * 400)])
+    with pytest.raises(InputError, match=r"^Prompt 2: The prompt has"):
+        open_session(config, [Prompt(0, QUESTION), Prompt(1, "fox " * 400)])
+
+
+def test_a_checkpoints_own_sampling_keeps_to_the_ranges(tmp_path: Path) -> None:
+    target = tiny_checkpoint(tmp_path / "odd")
+    tiny_tokenizer(target)
+    (target / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": -1.0}))
+    with pytest.raises(ModelError, match=r"temperature -1\.0"):
+        session_for((target, target))

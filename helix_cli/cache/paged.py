@@ -163,7 +163,7 @@ class PagedKVCache:
     ) -> list[Tensor]:
         try:
             return [zeros(shape, dtype, device) for _ in range(num_layers)]
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, ValueError) as error:
             # "memory" is every backend's word for it; not all have a class of their own
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
                 raise

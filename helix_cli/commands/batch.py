@@ -32,7 +32,7 @@ def run_batch(config: Config, source: Path, output: Path | None, *, resume: bool
         if not left:
             notice(f"All {len(prompts)} prompts have their results already.")
             return False
-        session = load_session(config)
+        session = load_session(config, left)
         by_index = {prompt.index: prompt for prompt in left}
         num_done = 0
         with stop_on_interrupt(session.interrupt) as interrupt, BatchProgress(len(left)) as progress:

@@ -109,7 +109,7 @@ def check_together(given: Set[str]) -> None:
 
 def run_one(config: Config, prompt: Prompt, renderer: Renderer) -> bool:
     """Streams one prompt's text to `renderer`; returns whether the user interrupted."""
-    session = load_session(config)
+    session = load_session(config, [prompt])
     with stop_on_interrupt(session.interrupt) as interrupt:
         try:
             renderer.started(session.info.to_dict())

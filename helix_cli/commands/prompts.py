@@ -93,6 +93,8 @@ def _object(line: str, where: str) -> dict[str, Any]:
     hint = 'Write one object a line, as {"prompt": "..."}.'
     try:
         content = json.loads(line, parse_constant=_no_constant)
+        # A number beyond all floats is read as infinity, which the result could not repeat.
+        json.dumps(content, allow_nan=False)
     except json.JSONDecodeError as error:
         _refuse(where, f"is not JSON: {error.msg} at column {error.colno}", hint)
     except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from typing import Any, BinaryIO
 from helix_cli.core import FinishedEvent
 from helix_cli.errors import InputError
 from helix_cli.prompt import Prompt
+
+RESULT_START = b'{"index": '
+"""How every line of results begins."""
 
 
 class Results:
@@ -56,11 +60,18 @@ def unanswered(prompts: Sequence[Prompt], file: Path | None, resume: bool) -> li
             return list(prompts)
         if not resume:
             raise InputError(f"{file} already holds results.", "Add --resume to go on with it, or name another file.")
-        lines = _cut_torn_line(file)
+        content = file.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        torn = content[len(whole) :]
+        lines = whole.splitlines()
+        done = {_answered(line, prompts, f"Line {number} of {file}") for number, line in enumerate(lines, start=1)}
+        if torn and not (torn.startswith(RESULT_START) or RESULT_START.startswith(torn)):
+            raise InputError(f"The end of {file} is not that of a result.", "Name another file for --output.")
+        # Last, when nothing can refuse the file any more: a line that was being written when the run was stopped.
+        os.truncate(file, len(whole))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"{file} cannot be used: {reason}.", "Give --output a path you can read and write.") from None
-    done = {_answered(line, prompts, f"Line {number} of {file}") for number, line in enumerate(lines, start=1)}
     return [prompt for prompt in prompts if prompt.index not in done]
 
 
@@ -80,13 +91,3 @@ def _answered(line: bytes, prompts: Sequence[Prompt], where: str) -> int:
     except (ValueError, TypeError, KeyError, IndexError):
         pass
     raise InputError(f"{where} is not the result of any of these prompts.", "Name another file for --output.")
-
-
-def _cut_torn_line(file: Path) -> list[bytes]:
-    """The lines of `file`; a last line without its end was being written when the run was stopped, and is removed."""
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with file.open("r+b") as stream:
-            stream.truncate(len(whole))
-    return whole.splitlines()

@@ -108,7 +108,7 @@ class Helix:
         monkeypatch.setitem(sys.modules, "helix_cli.session", module)
         monkeypatch.delenv("HELIX_DEBUG", raising=False)
 
-    def _open(self, config: Config) -> FakeSession:
+    def _open(self, config: Config, prompts: Sequence[Prompt] = ()) -> FakeSession:
         self.loading()
         self.sessions.append(FakeSession(config, self.before))
         return self.sessions[-1]

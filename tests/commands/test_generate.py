@@ -44,6 +44,9 @@ def results(file: Path) -> dict[int, dict[str, object]]:
 
 def test_text_goes_to_stdout_and_nothing_else_does(helix: Helix) -> None:
     result = helix("generate", "def f():")
+    assert (result.exit_code, result.stdout) == (0, "DEF F():\n")
+    assert "speed" in result.stderr
+    result = helix("generate", "def f():", "--no-stats")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "DEF F():\n", "")
 
 

@@ -89,3 +89,12 @@ def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing" / "out.jsonl"):
         with pytest.raises(InputError, match="cannot be written"), open_results(path):
             pass
+
+
+@pytest.mark.parametrize("content", [b"My thesis, no newline", b"line 1\nprecious last line"])
+def test_a_file_that_holds_no_results_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "thesis.txt"
+    file.write_bytes(content)
+    with pytest.raises(InputError):
+        unanswered([Prompt(0, "a")], file, resume=True)
+    assert file.read_bytes() == content

@@ -126,7 +126,7 @@ def test_an_interrupted_forward_pass_changes_nothing() -> None:
             raise Interrupted
         return result
 
-    runner.forward = broken  # type: ignore[method-assign]
+    runner.forward = broken  # type: ignore[method-assign, assignment]
     bench.engine.add(request, RULE)
     tokens: list[int] = []
     while not bench.engine.idle:
