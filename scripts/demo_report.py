@@ -12,6 +12,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LlamaForCausalLM
 
+from helix_cli.config import load_config
+from helix_cli.core import Request, SamplingParams
+from helix_cli.core import Sequence as Written
+from helix_cli.session import Session, open_session
+from helix_cli.verify.choose import choose_rule
 from scripts import demo_questions as questions
 from scripts.demo_data import CONTEXT, Material
 from scripts.demo_pair import DRAFT, TARGET, held_out_losses
@@ -114,47 +119,31 @@ def repeated_share(tokens: Sequence[int], size: int = 4) -> float:
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-@torch.no_grad()
-def _choices(model: Any, tokens: list[int], last: int) -> list[int]:
-    """Return the model's greedy choice after each of the last places of a text."""
-    logits = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits
-    chosen: list[int] = logits[0, -last:].argmax(-1).tolist()
-    return chosen
+def open_pair(folder: Path, drafter: str) -> Session:
+    """Open an exported pair in Helix itself, in float32."""
+    chosen = [f"draft.kind={drafter}", *([f"draft.path={folder / 'draft'}"] if drafter == "model" else [])]
+    fixed = [f"model.path={folder / 'target'}", "model.dtype=float32", f"draft.k={DRAFTED}"]
+    return open_session(load_config(None, [*fixed[: 3 if drafter == "model" else 2], *chosen]))
 
 
-def acceptance(target: Any, draft: Any, prompts: Sequence[list[int]], ends: Sequence[int]) -> float:
-    """Return the accepted share of all drafted tokens, those behind a wrong one counted too."""
-    accepted = drafted = 0
-    for prompt in prompts:
-        text = list(prompt)
-        while len(text) < len(prompt) + WRITTEN_TOKENS // 2 and text[-1] not in ends:
-            guesses: list[int] = []
-            while len(guesses) < DRAFTED and not (guesses and guesses[-1] in ends):
-                guesses += _choices(draft, text + guesses, 1)
-            choices = _choices(target, text + guesses, len(guesses) + 1)
-            right = 0
-            while right < len(guesses) and guesses[right] == choices[right]:
-                right += 1
-            drafted += len(guesses)
-            accepted += right
-            # An accepted end is the last word; what the target would say behind it is no text.
-            ended = right > 0 and guesses[right - 1] in ends
-            text += choices[:right] if ended else choices[: right + 1]
-    return accepted / drafted
+def write(session: Session, prompts: Sequence[list[int]], count: int, temperature: float) -> list[Written]:
+    """Continue prompts together, greedily at temperature zero; the seed is the place of the prompt."""
+    engine = session.engine
+    ids = []
+    for place, prompt in enumerate(prompts):
+        params = SamplingParams(temperature=temperature, max_tokens=count, seed=place)
+        ids.append(engine.add(Request(tuple(prompt), params), choose_rule("auto", params)))
+    done: dict[int, Written] = {}
+    while not engine.idle:
+        done.update({sequence.id: sequence for sequence in engine.step().finished})
+    return [done[one] for one in ids]
 
 
-def write(model: Any, prompt: list[int], count: int, temperature: float) -> list[int]:
-    """Continue a prompt, greedily at temperature zero, and return only what is new."""
-    choice = {"do_sample": True, "temperature": temperature, "top_k": 0}
-    inputs = torch.tensor([prompt], device=model.device)
-    output = model.generate(
-        inputs,
-        attention_mask=torch.ones_like(inputs),
-        max_new_tokens=count,
-        **(choice if temperature else {"do_sample": False}),
-    )
-    written: list[int] = output[0, len(prompt) :].tolist()
-    return written
+def acceptance(session: Session, prompts: Sequence[list[int]]) -> float:
+    """Return accepted / drafted over greedy continuations, as Helix counts them."""
+    traces = [one.trace for one in write(session, prompts, WRITTEN_TOKENS // 2, 0.0)]
+    drafted = sum(sum(trace.drafted) for trace in traces)
+    return sum(sum(trace.accepted) for trace in traces) / drafted
 
 
 def evaluate(folder: Path, material: Material) -> None:
@@ -162,8 +151,8 @@ def evaluate(folder: Path, material: Material) -> None:
     torch.manual_seed(0)
     target: Any = LlamaForCausalLM.from_pretrained(folder / "target", dtype=torch.float32)
     draft: Any = LlamaForCausalLM.from_pretrained(folder / "draft", dtype=torch.float32)
+    plain, drafted = open_pair(folder, "none"), open_pair(folder, "model")
     tokenizer = material.tokenizer
-    ends = target.generation_config.eos_token_id
     chooser = random.Random(0)
     held = material.held_out["code"].tolist()
     starts = chooser.sample(range(len(held) - PROMPT_TOKENS - WRITTEN_TOKENS), CODE_PROMPTS)
@@ -176,25 +165,23 @@ def evaluate(folder: Path, material: Material) -> None:
         encoded: list[list[int]] = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         return encoded
 
-    answers = [
-        tokenizer.decode(write(target, prompt, WRITTEN_TOKENS, 0.0), skip_special_tokens=True)
-        for prompt in asked(known)
-    ]
+    def texts_of(prompts: Sequence[list[int]], temperature: float) -> list[list[int]]:
+        return [one.tokens[one.prompt_len :] for one in write(plain, prompts, WRITTEN_TOKENS, temperature)]
+
+    answers = [tokenizer.decode(text, skip_special_tokens=True) for text in texts_of(asked(known), 0.0)]
     right = [answer == turn.answer for answer, turn in zip(answers, known, strict=True)]
     texts = {
         "the files themselves": [held[start + PROMPT_TOKENS :][:WRITTEN_TOKENS] for start in starts],
-        "greedy": [write(target, prompt, WRITTEN_TOKENS, 0.0) for prompt in code],
-        f"sampled at temperature {TEMPERATURE}": [
-            write(target, prompt, WRITTEN_TOKENS, TEMPERATURE) for prompt in code
-        ],
+        "greedy": texts_of(code, 0.0),
+        f"sampled at temperature {TEMPERATURE}": texts_of(code, TEMPERATURE),
     }
     found = {
         "parameters": {"target": target.num_parameters(), "draft": draft.num_parameters()},
         "loss": held_out_losses(target, draft, material, 40_000),
         "acceptance": {
-            "code": acceptance(target, draft, code, ends),
-            "unknown questions": acceptance(target, draft, asked(unknown), ends),
-            "known questions, new phrasing": acceptance(target, draft, asked(known), ends),
+            "code": acceptance(drafted, code),
+            "unknown questions": acceptance(drafted, asked(unknown)),
+            "known questions, new phrasing": acceptance(drafted, asked(known)),
         },
         "answers_word_for_word": sum(right) / len(right),
         "repeated_4_grams": {
