@@ -131,7 +131,10 @@ class Engine:
         logits = self.runner.forward(rows)
         self._synchronize()
         if not is_finite(logits):
-            raise ModelError("The model's logits are not finite in this number type.", "Use --dtype float32.")
+            raise ModelError(
+                "The model's logits are not finite in this number type.",
+                "Use --dtype float32, or download the checkpoint again.",
+            )
         return logits
 
     def _judge(self, plan: StepPlan, logits: torch.Tensor | None) -> list[Verdict | None]:
