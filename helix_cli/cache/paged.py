@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,10 +27,17 @@ def num_blocks_for(length: int, block_size: int) -> int:
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Zeros that cost no memory on the CPU until they are written: numpy takes cleared pages, torch writes each one."""
+    """Zeros that cost no memory on the CPU until they are written: the system clears a page when it is first touched.
+
+    torch would write every page now. numpy would ask for huge pages: a first token then waits until the kernel has
+    found and cleared one for each head of each layer, hundreds of MiB.
+    """
     if not torch.empty(0, device=device).is_cpu:
         return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    # Windows has no flags, and nothing but private memory.
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    return torch.frombuffer(mmap.mmap(-1, num_bytes, **flags), dtype=dtype).view(shape)
 
 
 class PagedKVCache:
@@ -163,7 +170,7 @@ class PagedKVCache:
     ) -> list[Tensor]:
         try:
             return [zeros(shape, dtype, device) for _ in range(num_layers)]
-        except (RuntimeError, MemoryError, ValueError) as error:
+        except (RuntimeError, MemoryError, ValueError, OverflowError, OSError) as error:
             # "memory" is every backend's word for it; not all have a class of their own
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
                 raise

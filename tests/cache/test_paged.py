@@ -1,6 +1,8 @@
 """Growing, sharing, publishing and giving back, with the tensors standing in as a record of who wrote what."""
 
+import mmap
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +59,37 @@ def test_a_pool_that_does_not_fit_is_the_users_business() -> None:
     with pytest.raises(MemoryLimitError, match="1048576") as caught:
         PagedKVCache(1, 2**10, 2**10, 2**20, 2**10, torch.float32, "cpu")
     assert caught.value.hint
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says which pages a process has")
+def test_a_pool_costs_nothing_until_it_is_written_and_then_a_page() -> None:
+    before = resident_bytes()
+    cache = PagedKVCache(2, 2, 64, 2**12, 16, torch.float32, "cpu")
+    assert cache.layers[0].nbytes == 2**26
+    # Huge pages that a program asks for are found and cleared while its first token waits.
+    assert "hg" not in flags_of(cache.layers[0].data_ptr() + 2**25)
+    for layer in cache.layers:
+        layer.narrow(2, 1000, 8).fill_(1.0)
+    assert resident_bytes() - before < 2**25
+    assert all(float(layer.sum()) == 2 * 2 * 8 * 64 for layer in cache.layers)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is really there."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def flags_of(address: int) -> list[str]:
+    """What the kernel was told about the mapping that holds `address`."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            start, end = (int(part, 16) for part in name.split("-"))
+            inside = start <= address < end
+        elif inside and name == "VmFlags:":
+            return rest
+    pytest.skip("this kernel does not say")
 
 
 def test_other_failures_of_the_device_are_not_called_memory() -> None:
