@@ -25,6 +25,7 @@ from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
+    "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""
 
@@ -100,7 +101,7 @@ def error_boundary() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if os.environ.get("HELIX_DEBUG", "0") not in ("", "0"):
+        if console.debugging():
             traceback.print_exc()
         message, hint, code = describe(error)
         with suppress(OSError):  # Nobody may be reading stderr.

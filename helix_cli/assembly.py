@@ -26,15 +26,20 @@ from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
-from helix_cli.model.loader import load_decoder
+from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
+from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt
-from helix_cli.sections import SamplingSection
+from helix_cli.sections import DraftSection, ModelSection, SamplingSection
 from helix_cli.session import Session, SessionInfo, StopFlag, prompt_tokens
+from helix_cli.storage import Storage
 from helix_cli.tokenizer import Tokenizer, first_difference
 from helix_cli.verify.choose import choose_rule
 
-DEMO_PAIR = Path(__file__).parent / "assets" / "demo"
+ASSETS = Path(__file__).parent / "assets"
+DEMO_PAIR = ASSETS / "demo"
+# Ordinary text of several kinds, to see which input channels of a model are outliers.
+CALIBRATION = ASSETS / "calibration.txt"
 # Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
 ASSUMED_FREE_BYTES = 2 * 2**30
 # One eighth of the layers, at least one, where early_exit is not told how many.
@@ -49,26 +54,33 @@ class Source:
     architecture: Architecture
 
 
-def assemble(config: Config, prompts: Sequence[Prompt] = ()) -> Session:
+def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Session:
     """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
+    phases.end("import")
     started = time.perf_counter()
     target = _source(config.model.path, "target")
     draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
+    _check_early_exit(config, target.architecture)
+    phases.end("checkpoint")
     tokenizer = Tokenizer(target.path)
     if draft is not None:
         _require_same_tokenizer(tokenizer, draft.path)
-    _check_early_exit(config, target.architecture)
     _check_prompts(tokenizer, target.architecture, prompts)
+    phases.end("tokenizer")
     backend = open_backend(config.backend.device, config.backend.threads)
+    phases.end("device")
 
     stop_flag = StopFlag()
-    decoder = _load(target, backend, config.model.dtype)
-    drafting = _draft_decoder(config, decoder, draft, backend)
+    opener = ModelOpener(backend, Storage(), lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
+    decoder, weights = _load(opener, target, config.model, is_draft=False)
+    drafting, draft_weights = _draft_decoder(config, decoder, weights, draft, opener)
+    phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    phases.end("cache")
     info = SessionInfo(
         version=__version__,
         target=config.model.path,
@@ -76,17 +88,20 @@ def assemble(config: Config, prompts: Sequence[Prompt] = ()) -> Session:
         device=backend.description,
         threads=torch.get_num_threads(),
         dtype=str(decoder.dtype).removeprefix("torch."),
+        weights=weights,
+        draft_weights=draft_weights,
         drafter=config.draft.kind,
         k=0 if config.draft.kind == "none" else config.draft.k,
         rule=choose_rule(config.verify.rule, params).name,
         context=target.architecture.context,
         block_size=config.cache.block_size,
         num_blocks=runners[0].cache.num_blocks,
-        notes=backend.notes,
+        notes=(*backend.notes, *opener.notes),
         load_s=time.perf_counter() - started,
+        startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag)
+    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases)
 
 
 def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
@@ -157,18 +172,22 @@ def _check_prompts(tokenizer: Tokenizer, target: Architecture, prompts: Sequence
             raise InputError(f"Prompt {prompt.index + 1}: {error.message}", error.hint) from None
 
 
-def _load(source: Source, backend: Backend, dtype: str) -> Decoder:
-    return load_decoder(
-        source.path, source.architecture, backend, backend.choose_dtype(dtype, source.architecture.dtype)
-    )
+def _load(
+    opener: ModelOpener, source: Source, section: ModelSection | DraftSection, is_draft: bool
+) -> tuple[Decoder, str]:
+    """The decoder and the name of its weight format."""
+    return opener.open(source.path, source.architecture, ModelChoice(section.dtype, section.weights, is_draft))
 
 
-def _draft_decoder(config: Config, target: Decoder, draft: Source | None, backend: Backend) -> Decoder | None:
+def _draft_decoder(
+    config: Config, target: Decoder, target_weights: str, draft: Source | None, opener: ModelOpener
+) -> tuple[Decoder | None, str | None]:
     if draft is not None:
-        return _load(draft, backend, config.draft.dtype)
+        return _load(opener, draft, config.draft, is_draft=True)
     if config.draft.kind != "early_exit":
-        return None
-    return target.truncated(config.draft.layers or max(1, target.architecture.num_layers // EARLY_EXIT_SHARE))
+        return None, None
+    num_layers = config.draft.layers or max(1, target.architecture.num_layers // EARLY_EXIT_SHARE)
+    return target.truncated(num_layers), target_weights
 
 
 def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:

@@ -18,6 +18,7 @@ WITHOUT_A_MODEL: Final = "ngram"
 DRAFTERS_USING: Final[Mapping[str, tuple[str, ...]]] = {
     "path": ("model",),
     "dtype": ("model",),
+    "weights": ("model",),
     "k": ("ngram", "model", "early_exit"),
     "layers": ("early_exit",),
     "ngram_max": ("ngram",),

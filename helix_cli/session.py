@@ -12,6 +12,7 @@ from helix_cli.core import Committed, Event, FinishedEvent, FinishReason, Piece,
 from helix_cli.core import Sequence as EngineSequence
 from helix_cli.engine.engine import Engine
 from helix_cli.errors import Interrupted
+from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt
 from helix_cli.stats import summarise
 from helix_cli.text import TextStream
@@ -29,6 +30,10 @@ class SessionInfo:
     device: str
     threads: int
     dtype: str
+    weights: str
+    """How the target's matrices are stored."""
+    draft_weights: str | None
+    """The same of the model that drafts; None where none does."""
     drafter: str
     k: int
     rule: str
@@ -37,6 +42,8 @@ class SessionInfo:
     num_blocks: int
     notes: tuple[str, ...]
     load_s: float
+    startup: dict[str, float]
+    """Seconds of each phase of the start so far; see `Phases`."""
     config: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +89,7 @@ class Session:
         rule: str,
         info: SessionInfo,
         stop_flag: StopFlag,
+        phases: Phases,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -89,6 +97,7 @@ class Session:
         self.rule = rule
         self.info = info
         self._stop_flag = stop_flag
+        self._phases = phases
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
@@ -143,6 +152,8 @@ class Session:
         except Interrupted:
             self._stop_flag.is_set = True
             return
+        if output.committed:
+            self._phases.end_start()
         for committed in output.committed:
             yield self._text_event(streams[committed.sequence.id], committed)
         for sequence in output.finished:
@@ -169,19 +180,24 @@ class Session:
             token_ids=tuple(sequence.tokens[sequence.prompt_len :]),
             finish_reason=FinishReason(sequence.finish),
             stats=summarise(
-                sequence.trace, load_s=self.info.load_s, context=self.info.context, now=time.perf_counter()
+                sequence.trace,
+                load_s=self.info.load_s,
+                context=self.info.context,
+                now=time.perf_counter(),
+                process_to_first_token_s=self._phases.process_to_first_token_s,
             ),
         )
 
 
-def open_session(config: Config, prompts: Sequence[Prompt] = ()) -> Session:
+def open_session(config: Config, prompts: Sequence[Prompt] = (), phases: Phases | None = None) -> Session:
     """Loads what `config` names and returns a session; raises a HelixError that says what is wrong.
 
-    `prompts` are those that will be asked: one that cannot run is refused before any weight is read.
+    `prompts` are those that will be asked: one that cannot run is refused before any weight is read. `phases` goes on
+    timing the start of the program, where the caller does.
     """
     from helix_cli.assembly import assemble
 
-    return assemble(config, prompts)
+    return assemble(config, prompts, phases or Phases())
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:

@@ -12,7 +12,7 @@ MAX_LINES = 300
 
 # A part may import those before it. Parts in one tuple do not import one another.
 LAYERS: list[tuple[str, ...]] = [
-    ("core", "stats", "errors", "prompt", "__init__"),
+    ("core", "stats", "errors", "prompt", "storage", "__init__"),
     ("backend", "sampling", "ui"),
     ("cache",),
     ("attention", "verify"),

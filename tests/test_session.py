@@ -209,7 +209,7 @@ def test_prompts_are_refused_before_any_weight_is_read(
     def load(*arguments: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("helix_cli.assembly.load_decoder", load)
+    monkeypatch.setattr("helix_cli.assembly.ModelOpener.open", load)
     config = load_config(None, settings(pair))
     with pytest.raises(InputError, match=r"^The prompt has"):
         open_session(config, [Prompt(0, "fox " * 400)])

@@ -41,6 +41,8 @@ class Backend:
     """Bytes that can be allocated now; None where the device does not say."""
     synchronize: Callable[[], None]
     """Wait until everything queued on the device is done."""
+    mixed_products: bool = False
+    """Matrices may be stored otherwise than the activations: in another float type, or in eight bits."""
     notes: tuple[str, ...] = ()
     """What the user should know about the choice, one sentence each."""
 

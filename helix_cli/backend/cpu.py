@@ -35,6 +35,7 @@ def open_cpu(index: int | None, threads: int | None) -> Backend:
         automatic={torch.bfloat16: torch.bfloat16} if bfloat16 else {},
         packed_linear=has_packed_linear(),
         fused_attention=True,
+        mixed_products=True,
         free_memory=host.available_memory,
         synchronize=_nothing_to_wait_for,
     )

@@ -23,6 +23,8 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
     "--model": ("model.path", "Models"),
     "--draft": ("draft.path", "Models"),
     "--dtype": ("model.dtype", "Models"),
+    "--weights": ("model.weights", "Models"),
+    "--draft-weights": ("draft.weights", "Models"),
     "--device": ("backend.device", "Models"),
     "--drafter": ("draft.kind", "Speculation"),
     "--k": ("draft.k", "Speculation"),

@@ -13,7 +13,7 @@ from helix_cli.attention import Attend, Heads
 from helix_cli.errors import Interrupted, ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.batch import Batch
-from helix_cli.model.linear import Linear
+from helix_cli.model.linear import Product
 from helix_cli.model.norm import RMSNorm
 from helix_cli.model.rope import RotaryTable, Rotation
 
@@ -26,13 +26,13 @@ class Layer:
     heads: Heads
     window: int | None
     attention_norm: RMSNorm
-    qkv: Linear
+    qkv: Product
     qk_norm: RMSNorm | None
     """Per head of the queries and keys, weight [num_heads + num_kv_heads, head_dim]."""
-    output: Linear
+    output: Product
     mlp_norm: RMSNorm
-    gate_up: Linear
-    down: Linear
+    gate_up: Product
+    down: Product
 
     def __call__(self, x: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         """Hidden states [T, hidden] to the same; stores the tokens' K/V on the way."""
@@ -64,8 +64,14 @@ class Decoder:
     """[vocab_size, hidden]."""
     layers: Sequence[Layer]
     norm: RMSNorm
-    head: Linear
+    head: Product
     rotary: RotaryTable
+
+    @property
+    def products(self) -> list[Product]:
+        """Every matrix that a pass multiplies by; they are what it reads of memory."""
+        layers = self.layers
+        return [one for layer in layers for one in (layer.qkv, layer.output, layer.gate_up, layer.down)] + [self.head]
 
     @property
     def heads(self) -> Heads:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,7 +17,7 @@ from helix_cli.errors import ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder, Layer
 from helix_cli.model.fields import DOWNLOAD_AGAIN
-from helix_cli.model.linear import Linear
+from helix_cli.model.linear import Linear, Product
 from helix_cli.model.norm import RMSNorm
 from helix_cli.model.rope import RotaryTable, head_order
 from helix_cli.model.weights import Weights
@@ -24,9 +27,18 @@ EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_he
 IGNORED = ("rotary_emb.inv_freq",)
 
 
-def load_decoder(directory: Path, architecture: Architecture, backend: Backend, dtype: torch.dtype) -> Decoder:
-    """Loads the weights in `dtype` on the backend's device; raises ModelError for a checkpoint that does not fit."""
-    return _Loader(Weights(directory), architecture, backend, dtype).decoder()
+def load_decoder(
+    directory: Path,
+    architecture: Architecture,
+    backend: Backend,
+    dtype: torch.dtype,
+    weights: torch.dtype | None = None,
+) -> Decoder:
+    """Loads a model that computes in `dtype`, with its matrices in `weights` (left out, the same), on the device.
+
+    Raises ModelError for a checkpoint that does not fit.
+    """
+    return Loader(Weights(directory), architecture, backend, dtype, weights or dtype).decoder()
 
 
 def expected_tensors(shape: Architecture) -> dict[str, tuple[int, ...]]:
@@ -73,77 +85,130 @@ def _split_projections(shape: Architecture, heads: int, keys: int) -> dict[str, 
     }
 
 
-class _Loader:
-    """A checkpoint's tensors, turned into layers."""
+@dataclass(frozen=True)
+class Matrix:
+    """One matrix, of several in the checkpoint one under the other; `order` sorts the rows. Read when asked for."""
 
-    def __init__(self, weights: Weights, shape: Architecture, backend: Backend, dtype: torch.dtype) -> None:
+    read: Callable[[str], Tensor | None]
+    names: list[str]
+    order: Tensor | None
+
+    def weight(self) -> Tensor:
+        """[out, in]."""
+        whole = self._stacked("weight")
+        assert whole is not None, self.names
+        return whole
+
+    def bias(self) -> Tensor | None:
+        """[out], if there is one."""
+        return self._stacked("bias")
+
+    def _stacked(self, kind: str) -> Tensor | None:
+        parts = [part for name in self.names if (part := self.read(f"{name}.{kind}")) is not None]
+        if not parts:
+            return None
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return whole if self.order is None else whole.index_select(0, self.order)
+
+
+Build = Callable[[str, Matrix], Product]
+"""(the layer's field that it is for, the matrix) -> the product."""
+
+
+class Loader:
+    """A checkpoint's tensors, turned into layers; several threads may build layers at once."""
+
+    def __init__(
+        self, weights: Weights, shape: Architecture, backend: Backend, dtype: torch.dtype, matrices: torch.dtype
+    ) -> None:
+        """Checks the tensors' names and shapes; `matrices` is the number type of what is multiplied by."""
         weights.require(expected_tensors(shape), (*IGNORED, HEAD) if shape.tied else IGNORED)
         self._weights = weights
         self._shape = shape
-        self._heads = Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim)
+        self.heads = Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim)
         self._backend = backend
         self._dtype = dtype
+        self._matrices = matrices
         self._order = self._qkv_order()
 
     def decoder(self) -> Decoder:
-        shape, rope = self._shape, self._shape.rope
-        embedding = self._read(EMBEDDING)
+        """The whole model, its layers read and packed by as many threads as compute."""
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            layers = tuple(pool.map(self.layer, range(self._shape.num_layers)))
+        return self.assemble(layers, self.head())
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """[vocab_size, hidden], in the number type of the computation."""
+        return self._read(EMBEDDING)
+
+    def assemble(self, layers: tuple[Layer, ...], head: Product) -> Decoder:
+        """A decoder of these parts."""
+        shape = self._shape
         return Decoder(
             architecture=shape,
             dtype=self._dtype,
             device=self._backend.device,
             fused_attention=self._backend.fused_attention,
-            embedding=embedding,
-            layers=tuple(self._layer(index) for index in range(shape.num_layers)),
+            embedding=self.embedding,
+            layers=layers,
             norm=self._norm(NORM),
-            head=self._head(embedding),
-            rotary=RotaryTable(rope.frequencies(), rope.magnitude, shape.head_dim, self._dtype, self._backend.device),
+            head=head,
+            rotary=self.rotary(),
         )
 
-    def _layer(self, index: int) -> Layer:
+    def rotary(self) -> RotaryTable:
+        """The rotations of every position."""
+        shape, rope = self._shape, self._shape.rope
+        return RotaryTable(rope.frequencies(), rope.magnitude, shape.head_dim, self._dtype, self._backend.device)
+
+    def layer(self, index: int, build: Build | None = None) -> Layer:
+        """One layer; `build` makes its matrices, packed float ones where it is left out."""
+        build = build or self.packed
         prefix = f"model.layers.{index}"
         fused = self._shape.fused_projections
         qkv = ("qkv_proj",) if fused else ("q_proj", "k_proj", "v_proj")
         gate_up = ("gate_up_proj",) if fused else ("gate_proj", "up_proj")
+
+        def make(field: str, names: tuple[str, ...], order: Tensor | None = None) -> Product:
+            return build(field, Matrix(self._read_matrix, [f"{prefix}.{name}" for name in names], order))
+
         return Layer(
             index=index,
-            heads=self._heads,
+            heads=self.heads,
             window=self._shape.windows[index],
             attention_norm=self._norm(f"{prefix}.input_layernorm.weight"),
-            qkv=self._linear([f"{prefix}.self_attn.{name}" for name in qkv], self._order),
+            qkv=make("qkv", tuple(f"self_attn.{name}" for name in qkv), self._order),
             qk_norm=self._qk_norm(prefix) if self._shape.qk_norm else None,
-            output=self._linear([f"{prefix}.self_attn.o_proj"]),
+            output=make("output", ("self_attn.o_proj",)),
             mlp_norm=self._norm(f"{prefix}.post_attention_layernorm.weight"),
-            gate_up=self._linear([f"{prefix}.mlp.{name}" for name in gate_up]),
-            down=self._linear([f"{prefix}.mlp.down_proj"]),
+            gate_up=make("gate_up", tuple(f"mlp.{name}" for name in gate_up)),
+            down=make("down", ("mlp.down_proj",)),
         )
 
-    def _linear(self, names: list[str], order: Tensor | None = None) -> Linear:
-        """One matrix of several, one under the other; `order` sorts the rows."""
-        weight = self._stack([f"{name}.weight" for name in names], order)
-        has_bias = f"{names[0]}.bias" in self._weights
-        bias = self._stack([f"{name}.bias" for name in names], order) if has_bias else None
-        return Linear(weight, bias, self._backend.packed_linear)
-
-    def _stack(self, names: list[str], order: Tensor | None) -> Tensor:
-        parts = [self._read(name) for name in names]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return whole if order is None else whole.index_select(0, order)
-
-    def _head(self, embedding: Tensor) -> Linear:
+    def head(self, build: Build | None = None) -> Product:
         """A tied head is packed too, beside the embedding: it is the largest product of a small model."""
-        if not self._shape.tied:
-            return self._linear([HEAD.removesuffix(".weight")])
-        if HEAD in self._weights and not torch.equal(self._read(HEAD), embedding):
+        tied = self._shape.tied
+        if tied and HEAD in self._weights and not torch.equal(self._read(HEAD), self.embedding):
             raise ModelError(f"config.json ties the head to the embedding, but {HEAD} differs from it.", DOWNLOAD_AGAIN)
-        return Linear(embedding, None, self._backend.packed_linear)
+        name = (EMBEDDING if tied else HEAD).removesuffix(".weight")
+        return (build or self.packed)("head", Matrix(self._read_matrix, [name], None))
+
+    def packed(self, _: str, matrix: Matrix) -> Linear:
+        """A matrix in float, packed for the device."""
+        return Linear(matrix.weight(), matrix.bias(), self._backend.packed_linear)
+
+    def _read_matrix(self, name: str) -> Tensor | None:
+        if name == EMBEDDING:
+            return self.embedding.to(self._matrices)
+        return self._read(name, self._matrices) if name in self._weights else None
 
     def _norm(self, name: str) -> RMSNorm:
         return RMSNorm(self._read(name), self._shape.eps)
 
     def _qk_norm(self, prefix: str) -> RMSNorm:
         """The norms of queries and keys as one, with the weight of each head."""
-        counts: Mapping[str, int] = {"q": self._heads.num_heads, "k": self._heads.num_kv_heads}
+        counts: Mapping[str, int] = {"q": self.heads.num_heads, "k": self.heads.num_kv_heads}
         order = torch.tensor(self._head_order(), device=self._backend.device)
         weights = [
             self._read(f"{prefix}.self_attn.{name}_norm.weight").index_select(0, order).expand(count, -1)
@@ -153,14 +218,14 @@ class _Loader:
 
     def _qkv_order(self) -> Tensor:
         """The rows of the stacked projections, with each query and key head sorted as the rotation wants it."""
-        heads, inner = self._heads, self._head_order()
+        heads, inner = self.heads, self._head_order()
         turned = heads.num_heads + heads.num_kv_heads
         order = [head * heads.head_dim + i for head in range(turned) for i in inner]
         order += range(turned * heads.head_dim, heads.width)
         return torch.tensor(order, device=self._backend.device)
 
     def _head_order(self) -> list[int]:
-        return head_order(self._heads.head_dim, self._shape.rope.rotary_dim)
+        return head_order(self.heads.head_dim, self._shape.rope.rotary_dim)
 
-    def _read(self, name: str) -> Tensor:
-        return self._weights.read(name, self._dtype).to(self._backend.device)
+    def _read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        return self._weights.read(name, dtype or self._dtype).to(self._backend.device)

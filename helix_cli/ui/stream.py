@@ -168,4 +168,15 @@ def summary(info: Mapping[str, Any]) -> str:
     draft = info.get("draft")
     drafter = f"draft {draft}" if draft else f"drafter {info['drafter']}"
     depth = f", {info['k']} tokens ahead" if info["k"] else ""
-    return f"target {info['target']}, {drafter}{depth}; {info['device']}, {info['dtype']}"
+    weights = _weights(info)
+    return f"target {info['target']}, {drafter}{depth}; {info['device']}, {weights}"
+
+
+def _weights(info: Mapping[str, Any]) -> str:
+    """The number type of the computation, and the formats of the weights where they are others."""
+    words = [str(info["dtype"])]
+    if info["weights"] != info["dtype"]:
+        words.append(f"{info['weights']} weights")
+    if info["draft"] and info["draft_weights"] != info["weights"]:
+        words.append(f"{info['draft_weights']} draft weights")
+    return ", ".join(words)

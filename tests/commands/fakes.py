@@ -39,6 +39,8 @@ class FakeInfo:
     device: str = "cpu"
     threads: int | None = 1
     dtype: str = "float32"
+    weights: str = "float32"
+    draft_weights: str | None = "float32"
     drafter: str = "model"
     k: int = 4
     rule: str = "auto"

@@ -15,6 +15,7 @@ from torch import Tensor
 from helix_cli.errors import ModelError
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.linear import Linear
 from helix_cli.model.loader import load_decoder
 from helix_cli.model.weights import INDEX
 from tests.model.parity import cpu
@@ -182,7 +183,8 @@ class TestTiedHead:
 
     def test_is_not_held_twice_where_nothing_is_packed(self, tied: Path) -> None:
         decoder = load(tied, packed_linear=False)
-        assert decoder.head._plain is not None and decoder.head._plain.data_ptr() == decoder.embedding.data_ptr()
+        assert isinstance(decoder.head, Linear) and decoder.head._plain is not None
+        assert decoder.head._plain.data_ptr() == decoder.embedding.data_ptr()
 
 
 def test_a_decoder_does_not_depend_on_its_file(checkpoint: Path) -> None:
@@ -190,11 +192,14 @@ def test_a_decoder_does_not_depend_on_its_file(checkpoint: Path) -> None:
     before = decoder.embedding.clone()
     (checkpoint / "model.safetensors").write_bytes(b"")
     assert torch.equal(decoder.embedding, before)
-    assert all(layer.down._plain is not None and bool(layer.down._plain.isfinite().all()) for layer in decoder.layers)
+    for layer in decoder.layers:
+        assert isinstance(layer.down, Linear) and layer.down._plain is not None
+        assert layer.down._plain.isfinite().all()
 
 
 def test_only_one_copy_of_large_weights_is_held(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("helix_cli.model.linear.SMALL", 0)
     for packed in (True, False):
         linear = load(checkpoint, packed_linear=packed).layers[0].qkv
+        assert isinstance(linear, Linear)
         assert (linear._plain is None) == linear.packed == (linear._packed is not None)

@@ -60,6 +60,8 @@ INFO: dict[str, Any] = {
     "draft": "org/draft",
     "device": "A chip, 2 threads",
     "dtype": "float32",
+    "weights": "float32",
+    "draft_weights": "float32",
     "drafter": "model",
     "k": 4,
 }

@@ -1,0 +1,81 @@
+"""How a model's matrices are stored and multiplied: what the user asked for, or the fastest that may be had.
+
+`dtype` is the number type of the activations; the format of the weights is a choice of its own. For the target, "auto"
+never goes narrower than the checkpoint (or than the activations, if those were asked to be narrower): eight bits are
+the user's explicit choice. A draft cannot change what is said, only how fast, so for it they are one of the candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+
+from helix_cli.backend import NUMBER_TYPES, Backend
+from helix_cli.errors import DeviceError
+from helix_cli.model.int8 import input_levels
+
+INT8: Final = "int8"
+PAYS: Final = 1.3
+"""Eight bits are worth a word to the user where they make one row's products this many times faster."""
+
+Cost = Callable[[str], float]
+"""A format's name -> the relative time of the model's products in it, as measured on this machine."""
+
+
+def choose_weights(
+    requested: str, checkpoint: torch.dtype, dtype: torch.dtype, backend: Backend, is_draft: bool, cost: Cost
+) -> str:
+    """The name of the format; raises DeviceError for one that this device cannot honour."""
+    if requested == INT8:
+        reason = why_no_int8(backend)
+        if reason is not None:
+            raise DeviceError(f"Eight-bit weights cannot be used: {reason}.", "Leave weights at auto.")
+        return INT8
+    own = name_of(dtype)
+    if requested != "auto":
+        if requested != own and not backend.mixed_products:
+            raise DeviceError(
+                f"On {backend.description} weights are stored as they are computed with, in {own}.",
+                f"Use --dtype {requested}, or leave weights at auto.",
+            )
+        return requested
+    candidates = [own]
+    if backend.mixed_products:
+        candidates += [name for name in ("float32", "bfloat16") if name != own and _holds(name, checkpoint, is_draft)]
+        if is_draft and why_no_int8(backend) is None:
+            candidates.append(INT8)
+    return candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
+
+
+def why_no_int8(backend: Backend) -> str | None:
+    """Why eight-bit weights cannot be used here; None where they can."""
+    if not backend.mixed_products:
+        return f"they are multiplied on the CPU only, and this runs on {backend.description}"
+    if input_levels() is None:
+        return "this build of PyTorch has no exact integer products for this processor"
+    return None
+
+
+def int8_note(chosen: str, backend: Backend, cost: Cost) -> str | None:
+    """A sentence for the user of wider weights where eight bits would pay; None where they would not."""
+    if chosen == INT8 or why_no_int8(backend) is not None:
+        return None
+    gain = cost(chosen) / cost(INT8)
+    if gain < PAYS:
+        return None
+    return (
+        f"With --weights int8 this model's matrix products take {1 / gain:.0%} of the time here; "
+        "the text may differ from that of the unrounded model."
+    )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """ "float32" for torch.float32."""
+    return next(name for name, known in NUMBER_TYPES.items() if known is dtype)
+
+
+def _holds(name: str, checkpoint: torch.dtype, is_draft: bool) -> bool:
+    """Whether every number of the checkpoint is one of the format's too; a draft does not mind."""
+    return is_draft or name == "float32" or checkpoint is NUMBER_TYPES[name]

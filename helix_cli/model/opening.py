@@ -1,0 +1,53 @@
+"""Opens one model for a config: chooses number type and weight format, and loads it that way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helix_cli.backend import NUMBER_TYPES, Backend
+from helix_cli.model.architecture import Architecture
+from helix_cli.model.decoder import Decoder
+from helix_cli.model.formats import INT8, choose_weights, int8_note
+from helix_cli.model.int8 import input_levels
+from helix_cli.model.int8_loader import load_int8_decoder
+from helix_cli.model.loader import Loader, load_decoder
+from helix_cli.model.speed import ProductSpeed
+from helix_cli.model.weight_cache import WeightCache
+from helix_cli.model.weights import Weights
+from helix_cli.storage import Storage
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the config says of one model, by name: "auto" or a value."""
+
+    dtype: str
+    weights: str
+    is_draft: bool
+
+
+class ModelOpener:
+    """Opens target and draft on one device; `notes` collects what the user should hear about them."""
+
+    def __init__(self, backend: Backend, storage: Storage, calibration: Callable[[], Sequence[int]]) -> None:
+        """`calibration` gives the token ids of some ordinary text, if eight-bit weights have to be chosen."""
+        self._backend, self._storage, self._calibration = backend, storage, calibration
+        self.notes: list[str] = []
+
+    def open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
+        """The decoder and the name of its weight format; raises ModelError and DeviceError."""
+        backend = self._backend
+        dtype = backend.choose_dtype(choice.dtype, architecture.dtype)
+        speed = ProductSpeed(architecture, dtype, backend, self._storage)
+        cost = speed.one_row if choice.is_draft else speed.decoding
+        weights = choose_weights(choice.weights, architecture.dtype, dtype, backend, choice.is_draft, cost)
+        if choice.weights == "auto" and not choice.is_draft:
+            note = int8_note(weights, backend, cost)
+            self.notes += [note] if note else []
+        if weights != INT8:
+            return load_decoder(path, architecture, backend, dtype, NUMBER_TYPES[weights]), weights
+        loader = Loader(Weights(path), architecture, backend, dtype, dtype)
+        cache = WeightCache(self._storage, path, f"{dtype} {input_levels()}")
+        return load_int8_decoder(loader, architecture, cache, self._calibration(), self.notes.append), weights

@@ -1,0 +1,89 @@
+"""How fast each weight format multiplies on this machine: measured once for a shape, and kept.
+
+What is timed is the model's largest product, over copies that together are as large as the model (or large enough not
+to fit a processor's cache), because weights that come from memory are what decoding waits for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from helix_cli.backend import NUMBER_TYPES, Backend
+from helix_cli.model.architecture import Architecture
+from helix_cli.model.formats import INT8
+from helix_cli.model.int8 import Int8Linear, quantise
+from helix_cli.model.linear import Linear, Product
+from helix_cli.storage import Storage, read_record, write_record
+
+KIND = "measurements"
+LARGEST_ELEMENTS = 1 << 22
+COPIED_BYTES = 96 << 20
+REPETITIONS = 5
+
+
+class ProductSpeed:
+    """Times of one row and of a verification's rows, for the products of one model."""
+
+    def __init__(self, shape: Architecture, dtype: torch.dtype, backend: Backend, storage: Storage) -> None:
+        self._dtype, self._backend, self._storage = dtype, backend, storage
+        self._columns = shape.hidden
+        self._rows = max(1, min(2 * shape.intermediate, LARGEST_ELEMENTS // shape.hidden))
+        self._model_elements = 2 * shape.num_layers * shape.intermediate * shape.hidden
+        self._known: dict[str, list[float]] = {}
+
+    def one_row(self, name: str) -> float:
+        """Seconds of one product with one row: what a plain step or a draft's step waits for."""
+        return self._times(name)[0]
+
+    def decoding(self, name: str) -> float:
+        """Mean of one row and of five: what a target does with and without a draft."""
+        return sum(self._times(name)) / 2
+
+    def _times(self, name: str) -> list[float]:
+        if name not in self._known:
+            self._known[name] = self._kept(name) or self._measure(name)
+        return self._known[name]
+
+    def _key(self, name: str) -> str:
+        words = [self._backend.description, torch.__version__, str(self._dtype), name]
+        sizes = [self._rows, self._columns, self._model_elements]
+        return "".join(c if c.isalnum() else "-" for c in "-".join(map(str, [*words, *sizes])))
+
+    def _kept(self, name: str) -> list[float] | None:
+        found = read_record(self._storage, KIND, self._key(name))
+        sound = isinstance(found, list) and len(found) == 2 and all(isinstance(t, float) and t > 0 for t in found)
+        return found if sound else None
+
+    def _measure(self, name: str) -> list[float]:
+        products = self._products(name)
+        times = [_time(products, torch.randn(rows, self._columns).to(self._dtype)) for rows in (1, 5)]
+        write_record(self._storage, KIND, self._key(name), f"{name} products of {self._rows} x {self._columns}", times)
+        return times
+
+    def _products(self, name: str) -> list[Product]:
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(self._rows, self._columns, generator=generator)
+        make: Callable[[], Product]
+        if name == INT8:
+            rounded = quantise(weight, torch.empty(0, dtype=torch.int64))
+            make = lambda: Int8Linear(rounded)  # noqa: E731
+        else:
+            make = lambda: Linear(weight.to(NUMBER_TYPES[name], copy=True), None, self._backend.packed_linear)  # noqa: E731
+        first = make()
+        most = min(self._model_elements, COPIED_BYTES * weight.numel() // first.num_bytes)
+        return [first, *(make() for _ in range(most // weight.numel() - 1))]
+
+
+@torch.no_grad()
+def _time(products: list[Product], x: torch.Tensor) -> float:
+    """The fastest of a few passes over all products, in seconds a product."""
+    best = float("inf")
+    for _ in range(REPETITIONS + 1):
+        started = time.perf_counter()
+        for product in products:
+            product(x)
+        best = min(best, time.perf_counter() - started)
+    return best / len(products)

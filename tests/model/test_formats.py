@@ -1,0 +1,108 @@
+"""Which weight format runs: what was asked for, or the fastest that rounds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from helix_cli.backend import Backend, open_backend
+from helix_cli.errors import DeviceError
+from helix_cli.model import formats, speed
+from helix_cli.model.architecture import read_architecture
+from helix_cli.model.formats import choose_weights, int8_note
+from helix_cli.model.opening import ModelChoice, ModelOpener
+from helix_cli.model.speed import ProductSpeed
+from helix_cli.storage import Storage
+from tests.tiny import tiny_checkpoint
+
+F32, B16, F16 = torch.float32, torch.bfloat16, torch.float16
+COSTS = {"float32": 4.0, "bfloat16": 2.0, "float16": 3.0, "int8": 1.0}
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """A processor that has everything."""
+    monkeypatch.setattr(formats, "input_levels", lambda: 127)
+    return open_backend("cpu", 1)
+
+
+def choose(backend: Backend, requested: str, checkpoint: torch.dtype, dtype: torch.dtype, is_draft: bool) -> str:
+    return choose_weights(requested, checkpoint, dtype, backend, is_draft, COSTS.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "dtype", "target", "draft"),
+    [
+        (B16, F32, "bfloat16", "int8"),
+        (F32, F32, "float32", "int8"),  # a target never goes narrower than its checkpoint
+        (F16, F32, "float32", "int8"),
+        (F32, B16, "bfloat16", "int8"),  # the user asked for the narrower type
+    ],
+)
+def test_auto(cpu: Backend, checkpoint: torch.dtype, dtype: torch.dtype, target: str, draft: str) -> None:
+    assert choose(cpu, "auto", checkpoint, dtype, False) == target
+    assert choose(cpu, "auto", checkpoint, dtype, True) == draft
+
+
+def test_auto_takes_what_is_faster_here(cpu: Backend) -> None:
+    slow = COSTS | {"int8": 9.0, "bfloat16": 5.0}
+    for is_draft in (False, True):
+        assert choose_weights("auto", B16, F32, cpu, is_draft, slow.__getitem__) == "float32"
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
+def test_what_is_asked_for_is_what_runs(cpu: Backend, name: str) -> None:
+    assert choose(cpu, name, F32, F32, False) == name
+
+
+def test_what_cannot_be_honoured_is_refused_with_the_reason(cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = replace(cpu, mixed_products=False, description="a card")
+    with pytest.raises(DeviceError, match="on the CPU only, and this runs on a card"):
+        choose(card, "int8", F32, F32, False)
+    with pytest.raises(DeviceError, match="On a card weights are stored as they are computed with"):
+        choose(card, "bfloat16", F32, F32, False)
+    assert choose(card, "float32", F32, F32, False) == choose(card, "auto", F32, F32, True) == "float32"
+    monkeypatch.setattr(formats, "input_levels", lambda: None)
+    with pytest.raises(DeviceError, match="no exact integer products"):
+        choose(cpu, "int8", F32, F32, False)
+    assert choose(cpu, "auto", F32, F32, True) == "bfloat16"
+
+
+def test_int8_is_suggested_only_where_it_pays(cpu: Backend) -> None:
+    note = int8_note("float32", cpu, COSTS.__getitem__)
+    assert note is not None and "--weights int8" in note and "25%" in note
+    assert int8_note("int8", cpu, COSTS.__getitem__) is None
+    assert int8_note("float32", cpu, (COSTS | {"int8": 3.5}).__getitem__) is None
+    assert int8_note("float32", replace(cpu, mixed_products=False), COSTS.__getitem__) is None
+
+
+def test_measurements_are_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = read_architecture(tiny_checkpoint(tmp_path / "model"))
+    backend, storage = open_backend("cpu", 1), Storage(tmp_path / "kept", 1 << 30)
+    calls = []
+    real = speed._time
+    monkeypatch.setattr(speed, "_time", lambda products, x: calls.append(len(x)) or real(products, x))  # type: ignore[func-returns-value]
+    first = ProductSpeed(shape, F32, backend, storage)
+    assert first.one_row("float32") > 0 and first.decoding("float32") > 0 and calls == [1, 5]
+    again = ProductSpeed(shape, F32, backend, storage)
+    assert again.decoding("float32") == first.decoding("float32") and calls == [1, 5]
+    (folder,) = (tmp_path / "kept" / "measurements").iterdir()
+    (folder / "record.json").write_text('["fast", -1]')
+    assert ProductSpeed(shape, F32, backend, storage).one_row("float32") > 0 and calls == [1, 5, 1, 5]
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
+def test_the_opener_gives_what_was_chosen(tmp_path: Path, name: str) -> None:
+    path = tiny_checkpoint(tmp_path / "model")
+    backend = open_backend("cpu", 1)
+    if name == "int8" and formats.why_no_int8(backend):
+        pytest.skip("no exact integer products on this processor")
+    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), lambda: list(range(3, 90)))
+    decoder, weights = opener.open(path, read_architecture(path), ModelChoice("auto", name, False))
+    assert weights == name and decoder.dtype == F32
+    sizes = {"float32": 4, "bfloat16": 2, "int8": 1}
+    gate_up = decoder.layers[0].gate_up
+    assert sizes[name] <= gate_up.num_bytes / (2 * 96 * 64) < 1.2 * sizes[name]
