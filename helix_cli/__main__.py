@@ -16,9 +16,15 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it lives as long as the program
+    from helix_cli.phases import Phases, process_age
+    from helix_cli.ui.console import debugging, notice
+
+    phases = Phases(process_age(), notice if debugging() else None)
+    phases.end("interpreter")
     from helix_cli.app import app
 
-    app(prog_name="helix")
+    phases.end("import")
+    app(prog_name="helix", obj=phases)
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -110,6 +110,8 @@ class RequestStats:
     """The rest of those steps: verification, sampling, bookkeeping."""
     load_s: float | None
     """Time to load the models, once per process."""
+    process_to_first_token_s: float | None
+    """From the creation of the process to its first token, imports and loading included; once per process."""
     elapsed_s: float
     """From submission until the statistics were taken."""
     peak_blocks: int
@@ -130,7 +132,14 @@ class RequestStats:
         return {**asdict(self), "acceptance_per_position": list(self.acceptance_per_position)}
 
 
-def summarise(trace: Trace, *, load_s: float | None, context: int, now: float) -> RequestStats:
+def summarise(
+    trace: Trace,
+    *,
+    load_s: float | None,
+    context: int,
+    now: float,
+    process_to_first_token_s: float | None = None,
+) -> RequestStats:
     """Every number of one request; `context` is the most positions a sequence may have, `now` the time of asking."""
     num_tokens = sum(count for _, count in trace.commit_times)
     tpot_s = _time_per_token(trace, num_tokens)
@@ -154,6 +163,7 @@ def summarise(trace: Trace, *, load_s: float | None, context: int, now: float) -
         target_s=trace.target_s,
         other_s=trace.other_s,
         load_s=load_s,
+        process_to_first_token_s=process_to_first_token_s,
         elapsed_s=now - trace.submitted,
         peak_blocks=trace.peak_blocks,
         block_size=trace.block_size,

@@ -12,7 +12,7 @@ MAX_LINES = 300
 
 # A part may import those before it. Parts in one tuple do not import one another.
 LAYERS: list[tuple[str, ...]] = [
-    ("core", "stats", "errors", "prompt", "storage", "__init__"),
+    ("core", "stats", "errors", "phases", "prompt", "storage", "__init__"),
     ("backend", "sampling", "ui"),
     ("cache",),
     ("attention", "verify"),
@@ -41,9 +41,10 @@ STANDARD_LIBRARY_ONLY = [
     "engine/request_queue.py",
     "core.py",
     "stats.py",
+    "phases.py",
     "errors.py",
 ]
-NO_TORCH_AT_IMPORT = ["app", "config", "errors", "core", "stats", "prompt", "ui", "commands", "__main__"]
+NO_TORCH_AT_IMPORT = ["app", "config", "errors", "core", "stats", "phases", "prompt", "ui", "commands", "__main__"]
 
 
 def part_of(path: Path) -> str:

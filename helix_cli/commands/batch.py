@@ -11,6 +11,7 @@ from helix_cli.commands.prompts import STDIN, read_prompts
 from helix_cli.commands.results import open_results, unanswered
 from helix_cli.core import FinishedEvent, FinishReason
 from helix_cli.errors import InputError
+from helix_cli.phases import Phases
 from helix_cli.ui.console import notice
 from helix_cli.ui.progress import BatchProgress
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from helix_cli.config import Config
 
 
-def run_batch(config: Config, source: Path, output: Path | None, *, resume: bool, chat: bool) -> bool:
+def run_batch(config: Config, source: Path, output: Path | None, phases: Phases, *, resume: bool, chat: bool) -> bool:
     """Writes a result for each prompt of `source`; returns whether the user interrupted.
 
     A text that was interrupted is no result: only complete ones are written, in the order in which they end. Raises
@@ -28,11 +29,12 @@ def run_batch(config: Config, source: Path, output: Path | None, *, resume: bool
     if output is not None and str(source) != STDIN and output.exists() and output.samefile(source):
         raise InputError("--output is the same file as --input.", "Name another file for the results.")
     left = unanswered(prompts, output, resume)
+    phases.end("prompt")
     with open_results(output) as results:
         if not left:
             notice(f"All {len(prompts)} prompts have their results already.")
             return False
-        session = load_session(config, left)
+        session = load_session(config, left, phases)
         by_index = {prompt.index: prompt for prompt in left}
         num_done = 0
         with stop_on_interrupt(session.interrupt) as interrupt, BatchProgress(len(left)) as progress:

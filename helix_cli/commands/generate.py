@@ -15,6 +15,7 @@ from helix_cli.commands.prompts import read_prompt
 from helix_cli.commands.settings import Choices, with_settings
 from helix_cli.core import TextEvent
 from helix_cli.errors import InputError
+from helix_cli.phases import Phases
 from helix_cli.ui.console import notice
 from helix_cli.ui.stream import Renderer, open_renderer
 
@@ -43,6 +44,7 @@ def _option(flag: str, help: str, metavar: str | None = None) -> Any:
 
 @with_settings
 def generate(
+    context: typer.Context,
     choices: Choices,
     prompt: Annotated[
         str | None,
@@ -87,12 +89,16 @@ def generate(
         "--show-draft": show_draft,
     }
     check_together({name for name, is_given in given.items() if is_given})
+    phases = context.ensure_object(Phases)
+    phases.end("import")
     config = choices.load(notice)
+    phases.end("config")
     if source is not None:
-        interrupted = run_batch(config, source, output, resume=resume, chat=chat)
+        interrupted = run_batch(config, source, output, phases, resume=resume, chat=chat)
     else:
         one = read_prompt(prompt, file, chat)
-        interrupted = run_one(config, one, open_renderer(as_json, show_draft, not no_stats))
+        phases.end("prompt")
+        interrupted = run_one(config, one, open_renderer(as_json, show_draft, not no_stats), phases)
     if interrupted:
         raise typer.Exit(EXIT_CODE)
 
@@ -107,9 +113,9 @@ def check_together(given: Set[str]) -> None:
             raise InputError(f"{option} cannot take effect together with {other}.", "Leave one of the two out.")
 
 
-def run_one(config: Config, prompt: Prompt, renderer: Renderer) -> bool:
+def run_one(config: Config, prompt: Prompt, renderer: Renderer, phases: Phases) -> bool:
     """Streams one prompt's text to `renderer`; returns whether the user interrupted."""
-    session = load_session(config, [prompt])
+    session = load_session(config, [prompt], phases)
     with stop_on_interrupt(session.interrupt) as interrupt:
         try:
             renderer.started(session.info.to_dict())

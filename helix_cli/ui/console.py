@@ -69,6 +69,11 @@ class Screen:
         return Console(file=stream, color_system=colours, highlight=False, markup=False, emoji=False)
 
 
+def debugging() -> bool:
+    """Whether HELIX_DEBUG asks for the phases of the start and for tracebacks."""
+    return os.environ.get("HELIX_DEBUG", "0") not in ("", "0")
+
+
 def error(message: str, hint: str = "") -> None:
     """What went wrong and what to do, on stderr."""
     screen = Screen.detect()

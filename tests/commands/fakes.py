@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from helix_cli.app import app
 from helix_cli.config import Config
 from helix_cli.core import Event, FinishedEvent, FinishReason, Piece, TextEvent
+from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt
 from helix_cli.stats import RequestStats, Trace, summarise
 
@@ -48,7 +49,7 @@ class FakeInfo:
     block_size: int = 16
     num_blocks: int = 8
     load_s: float = 0.5
-
+    startup: dict[str, float] = field(default_factory=lambda: {"import_s": 0.25})
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class Helix:
         monkeypatch.setitem(sys.modules, "helix_cli.session", module)
         monkeypatch.delenv("HELIX_DEBUG", raising=False)
 
-    def _open(self, config: Config, prompts: Sequence[Prompt] = ()) -> FakeSession:
+    def _open(self, config: Config, prompts: Sequence[Prompt], phases: Phases) -> FakeSession:
         self.loading()
         self.sessions.append(FakeSession(config, self.before))
         return self.sessions[-1]

@@ -13,6 +13,6 @@ def test_notes_about_the_device_reach_the_user(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: Any = SimpleNamespace(info=SimpleNamespace(notes=("A GPU is there and did not work.",)))
-    monkeypatch.setattr("helix_cli.session.open_session", lambda config, prompts: opened)
+    monkeypatch.setattr("helix_cli.session.open_session", lambda config, prompts, phases: opened)
     assert load_session(Config()) is opened
     assert capsys.readouterr() == ("", "A GPU is there and did not work.\n")
