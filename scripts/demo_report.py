@@ -61,10 +61,13 @@ thing still stands in the code that was trained on, unless its file is held out 
 
 ## Training
 
-{tokens:,} tokens in {steps:,} steps of {tokens_a_step:,}, {question_share:.0%} of them questions, in {minutes} minutes
-({hardware}; {named_versions}).
-The target learns by cross-entropy; the draft learns on the same batches from the target's distribution.
-What happened when:
+{stage_table}
+
+Steps are of {tokens_a_step:,} tokens, {question_share:.0%} of the text questions ({hardware}; {named_versions}).
+The target learns the text by cross-entropy, first with few of its layers. In the stage `loops` it unlearns to repeat
+itself: tokens of its own greedy text that close a run of four which was there before are made less likely. The draft
+begins as the target's embedding, first two layers and norm, and learns the target's distribution over the text and what
+the target itself writes. The commands, in order:
 
 {runs}
 
@@ -168,6 +171,8 @@ def evaluate(folder: Path, material: Material) -> None:
     def texts_of(prompts: Sequence[list[int]], temperature: float) -> list[list[int]]:
         return [one.tokens[one.prompt_len :] for one in write(plain, prompts, WRITTEN_TOKENS, temperature)]
 
+    of_draft = held_out_losses(draft, material, 40_000)
+    losses = [(kind, loss, of_draft[kind]) for kind, loss in held_out_losses(target, material, 40_000).items()]
     answers = [tokenizer.decode(text, skip_special_tokens=True) for text in texts_of(asked(known), 0.0)]
     right = [answer == turn.answer for answer, turn in zip(answers, known, strict=True)]
     texts = {
@@ -177,7 +182,7 @@ def evaluate(folder: Path, material: Material) -> None:
     }
     found = {
         "parameters": {"target": target.num_parameters(), "draft": draft.num_parameters()},
-        "loss": held_out_losses(target, draft, material, 40_000),
+        "loss": {kind: {"target": of_target, "draft": of_draft} for kind, of_target, of_draft in losses},
         "acceptance": {
             "code": acceptance(drafted, code),
             "unknown questions": acceptance(drafted, asked(unknown)),
@@ -204,13 +209,18 @@ def write_card(folder: Path) -> None:
     """Write the model card of an exported pair from the figures beside it."""
     facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    history = "\n".join(f"- from {tokens:,} tokens on: {event}" for tokens, event in facts["history"])
+    history = "\n".join(f"- {command}" for command in facts["history"])
+    stages = {
+        one["name"]: {"tokens": f"{one['tokens']:,}", "steps": f"{one['steps']:,}", "minutes": one["minutes"]}
+        for one in facts["stages"]
+    }
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     text = CARD.format(
         **facts,
         target=found["parameters"]["target"],
         draft=found["parameters"]["draft"],
         runs=history,
+        stage_table=_table(stages, "tokens", "steps", "minutes"),
         named_versions=versions,
         drafted=DRAFTED,
         losses=_table(found["loss"], "target", "draft"),

@@ -39,8 +39,9 @@ class Layer:
         qkv = self.qkv(self.attention_norm(x))
         self._position(qkv, rotation)
         x = self.output.add(attend(self.index, qkv, self.window), x)
-        gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, -1)
-        return self.down.add(functional.silu(gate).mul_(up), x)
+        both = self.gate_up(self.mlp_norm(x))
+        half = both.shape[1] // 2
+        return self.down.add(functional.silu(both.narrow(1, 0, half)).mul_(both.narrow(1, half, half)), x)
 
     def _position(self, qkv: Tensor, rotation: Rotation) -> None:
         """Normalises, if the model does, and rotates the queries and keys in place."""

@@ -82,16 +82,20 @@ def test_int8_is_suggested_only_where_it_pays(cpu: Backend) -> None:
 def test_measurements_are_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = read_architecture(tiny_checkpoint(tmp_path / "model"))
     backend, storage = open_backend("cpu", 1), Storage(tmp_path / "kept", 1 << 30)
-    calls = []
-    real = speed._time
-    monkeypatch.setattr(speed, "_time", lambda products, x: calls.append(len(x)) or real(products, x))  # type: ignore[func-returns-value]
+    calls: list[int] = []
+
+    def timed(products: object, x: torch.Tensor) -> float:
+        calls.append(len(x))
+        return 1e-3 * len(x)
+
+    monkeypatch.setattr(speed, "_time", timed)
     first = ProductSpeed(shape, F32, backend, storage)
-    assert first.one_row("float32") > 0 and first.decoding("float32") > 0 and calls == [1, 5]
+    assert first.one_row("float32") > 0 and first.decoding("float32") > 0 and calls == [1, 5, 1, 5]
     again = ProductSpeed(shape, F32, backend, storage)
-    assert again.decoding("float32") == first.decoding("float32") and calls == [1, 5]
+    assert again.decoding("float32") == first.decoding("float32") and len(calls) == 4
     (folder,) = (tmp_path / "kept" / "measurements").iterdir()
     (folder / "record.json").write_text('["fast", -1]')
-    assert ProductSpeed(shape, F32, backend, storage).one_row("float32") > 0 and calls == [1, 5, 1, 5]
+    assert ProductSpeed(shape, F32, backend, storage).one_row("float32") > 0 and len(calls) == 8
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
@@ -106,3 +110,28 @@ def test_the_opener_gives_what_was_chosen(tmp_path: Path, name: str) -> None:
     sizes = {"float32": 4, "bfloat16": 2, "int8": 1}
     gate_up = decoder.layers[0].gate_up
     assert sizes[name] <= gate_up.num_bytes / (2 * 96 * 64) < 1.2 * sizes[name]
+
+
+def test_a_measurement_that_does_not_repeat_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = read_architecture(tiny_checkpoint(tmp_path / "model"))
+    times = iter([1.0, 1.0, 2.0, 2.0])
+    monkeypatch.setattr(speed, "_time", lambda products, x: next(times))
+    storage = Storage(tmp_path / "kept", 1 << 30)
+    assert ProductSpeed(shape, F32, open_backend("cpu", 1), storage).one_row("float32") == 1.0
+    assert storage.entries() == []
+
+
+def test_times_are_of_single_products() -> None:
+    """Ten products that count calls: every one is timed, and the time is positive."""
+    calls: list[int] = []
+
+    class Counting:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(self.number)
+            return x
+
+    assert speed._time([Counting(n) for n in range(10)], torch.zeros(1)) > 0  # type: ignore[misc]
+    assert set(calls) == set(range(10)) and len(calls) >= speed.SAMPLES
