@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +56,6 @@ class Source:
 def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Session:
     """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
-    started = time.perf_counter()
     target = _source(config.model.path, "target")
     draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
     defaults = read_generation_defaults(target.path)
@@ -97,7 +95,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         block_size=config.cache.block_size,
         num_blocks=runners[0].cache.num_blocks,
         notes=(*backend.notes, *opener.notes),
-        load_s=time.perf_counter() - started,
+        load_s=phases.load_s,
         startup=phases.to_dict(),
         config=config.effective(),
     )

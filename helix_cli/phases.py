@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 Phase = Literal[
     "interpreter",  # Python itself, until Helix's first line; where the process was a shell before, that too
@@ -20,6 +20,9 @@ Phase = Literal[
     "first_token",  # the prompt's forward pass, and what a first pass sets up
 ]
 """What the program does until its first token."""
+
+LOADING: Final[tuple[Phase, ...]] = ("checkpoint", "tokenizer", "device", "weights", "cache")
+"""The phases in which the models are opened."""
 
 
 class Phases:
@@ -57,6 +60,11 @@ class Phases:
         self.end("first_token")
         if self._knows_age:
             self.process_to_first_token_s = sum(self.seconds.values())
+
+    @property
+    def load_s(self) -> float:
+        """What the phases of loading took together."""
+        return sum(self.seconds.get(phase, 0.0) for phase in LOADING)
 
     def to_dict(self) -> dict[str, float]:
         """`import_s` and so on, for each phase that took place so far."""

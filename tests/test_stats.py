@@ -24,7 +24,7 @@ def traced(rounds: list[tuple[int, int]] | None = None, commits: list[tuple[floa
 
 def summed(trace: Trace, context: int = 2048) -> RequestStats:
     """The summary at 110 s."""
-    return summarise(trace, load_s=1.5, context=context, now=110.0)
+    return summarise(trace, load_s=1.5, context=context, now=110.0, process_to_first_token_s=2.5)
 
 
 def test_a_speculative_run_by_hand() -> None:
@@ -47,7 +47,7 @@ def test_a_speculative_run_by_hand() -> None:
     assert stats.mean_acceptance_length == pytest.approx(2.5)
     assert stats.acceptance_per_position == pytest.approx((2 / 3, 2 / 3, 1 / 2, 1 / 2))
     assert (stats.draft_s, stats.target_s, stats.other_s) == (1.0, 3.0, 0.5)
-    assert (stats.load_s, stats.elapsed_s) == (1.5, 10.0)
+    assert (stats.load_s, stats.process_to_first_token_s, stats.elapsed_s) == (1.5, 2.5, 10.0)
     assert (stats.peak_blocks, stats.wasted_slots, stats.contiguous_blocks) == (3, 3 * 16 - 33, 128)
     assert stats.itl_p50_s == pytest.approx(1.0)
     assert stats.itl_p99_s == pytest.approx(1.97)

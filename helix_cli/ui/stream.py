@@ -53,10 +53,12 @@ class PlainRenderer:
         """Write to `screen`; `stats` asks for the table."""
         self._screen = screen
         self._stats = stats
+        self._info: Mapping[str, Any] = {}
         self._last = "\n"
 
     def started(self, info: Mapping[str, Any]) -> None:
         """Shows nothing: the text comes first."""
+        self._info = info
 
     def text(self, event: TextEvent) -> None:
         """See `Renderer`."""
@@ -71,7 +73,7 @@ class PlainRenderer:
         if self._stats:
             console = self._screen.rich_err()
             console.print()
-            console.print(stats_table(event, console.options.ascii_only))
+            console.print(stats_table(event, self._info, console.options.ascii_only))
 
     def close(self) -> None:
         """See `Renderer`."""
@@ -96,6 +98,7 @@ class LiveRenderer(PlainRenderer):
         """See `Renderer`."""
         from rich.text import Text
 
+        super().started(info)
         console = self._screen.rich_err()
         if self._stats:
             console.print(Text(visible(summary(info)), style="dim"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from helix_cli.core import FinishedEvent, FinishReason
 from helix_cli.stats import RequestStats, ratio
@@ -20,8 +20,11 @@ _ENDS = {
 }
 
 
-def stats_table(event: FinishedEvent, ascii_only: bool = False) -> Table:
-    """Two columns: what is measured, and the value. helix_cli/stats.py defines every number."""
+def stats_table(event: FinishedEvent, info: Mapping[str, Any], ascii_only: bool = False) -> Table:
+    """Two columns: what is measured, and the value. helix_cli/stats.py defines every number.
+
+    `info` is `SessionInfo.to_dict`, empty where the run never started.
+    """
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -29,6 +32,8 @@ def stats_table(event: FinishedEvent, ascii_only: bool = False) -> Table:
     table.add_column(overflow="fold")
     for name, value in _rows(event.stats, _ENDS[event.finish_reason], ascii_only):
         table.add_row(name, value)
+    if info.get("threads") is not None:
+        table.add_row("threads", str(info["threads"]))
     return table
 
 
@@ -73,6 +78,8 @@ def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str
     yield "contiguous", f"would hold {stats.contiguous_blocks} blocks"
     if stats.load_s is not None:
         yield "loading", seconds(stats.load_s)
+    if stats.process_to_first_token_s is not None:
+        yield "start", f"{seconds(stats.process_to_first_token_s)} to the first token, all counted"
 
 
 def _draft_rows(stats: RequestStats, ascii_only: bool) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,13 @@ def test_a_pipe_gets_the_text_and_nothing_else() -> None:
     assert (out.content, err.content) == ("\x1b[1mHello\n", "")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_table_knows_what_runs(terminal: bool) -> None:
+    target, _, err = screen(terminal)
+    run(open_renderer(False, False, True, target))
+    assert "threads  " in err.content
+
+
 def test_the_last_line_is_ended_once() -> None:
     target, out, _ = screen(terminal=False)
     run(open_renderer(False, False, True, target), "no newline")

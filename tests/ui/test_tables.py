@@ -10,13 +10,13 @@ from rich.console import Console
 from helix_cli.core import FinishedEvent, FinishReason
 from helix_cli.stats import Trace, summarise
 from helix_cli.ui.tables import bar, percent, seconds, stats_table
-from tests.ui.screens import finished_event
+from tests.ui.screens import INFO, finished_event
 
 
 def shown(event: FinishedEvent, width: int = 80, ascii_only: bool = False) -> str:
     """The table as text."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(stats_table(event, ascii_only))
+    console.print(stats_table(event, INFO, ascii_only))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -42,6 +42,8 @@ def test_every_number_is_there() -> None:
         "cache": "2 blocks of 16, 15 slots empty",
         "contiguous": "would hold 128 blocks",
         "loading": "1.25 s",
+        "start": "3.50 s to the first token, all counted",
+        "threads": "2",
     }
 
 
@@ -62,7 +64,7 @@ def test_what_is_not_defined_is_a_dash() -> None:
     text = shown(FinishedEvent(0, "", (), FinishReason.ABORT, stats))
     assert "speed        -" in text
     assert "interrupted" in text
-    assert "loading" not in text
+    assert "loading" not in text and "start" not in text
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
