@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from helix_cli.errors import HelixError
+from helix_cli.model.architecture import read_architecture
 from helix_cli.tokenizer import Tokenizer
 from scripts.peers_arms import ENGINES, Arm, Setup
 from scripts.peers_convert import add_arguments, converter
@@ -77,8 +78,11 @@ def prepare(arguments: argparse.Namespace) -> tuple[Questions, list[Result]]:
     encode = Tokenizer(arguments.target).encode
     prompts = read_questions(encode, arguments.prompts, arguments.limit)
     long = long_question(encode, [prompt.text for prompt in prompts], arguments.ttft_prompt)
-    context = max(len(long.ids), *(len(prompt.ids) for prompt in prompts)) + arguments.tokens + SPARE
-    setup = Setup(converter(arguments), context, tuple(arguments.k), tuple(arguments.peer_k))
+    needed = max(len(long.ids) + WARM_TOKENS, *(len(prompt.ids) + arguments.tokens for prompt in prompts))
+    context = min(read_architecture(folder).context for folder in (arguments.target, arguments.draft))
+    if needed > context:
+        raise RuntimeError(f"the longest text takes {needed} positions and the pair has {context}; see --ttft-prompt")
+    setup = Setup(converter(arguments), needed + SPARE, tuple(arguments.k), tuple(arguments.peer_k))
     results = [Result(arm, problem=arm.absent) for arm in arms_of(setup, arguments)]
     return Questions(prompts, long, arguments.tokens), results
 

@@ -84,7 +84,7 @@ def read_stream(lines: Iterable[bytes], begun: float) -> Run:
     """A run from the server's events, `data: {...}` lines; the time after the first token is the server's own.
 
     A round emits what it accepted and one token more, so rounds = tokens after the first - accepted.
-    Raises RuntimeError when the stream ends early or holds an error.
+    Raises RuntimeError when the stream ends early, holds an error or lacks a token.
     """
     tokens: list[int] = []
     first_s: float | None = None
@@ -99,7 +99,8 @@ def read_stream(lines: Iterable[bytes], begun: float) -> Run:
         tokens += event["tokens"]
         if event["stop"]:
             timings = event["timings"]
-            assert first_s is not None and timings["predicted_n"] == len(tokens), (timings, len(tokens))
+            if first_s is None or timings["predicted_n"] != len(tokens):
+                raise RuntimeError(f"{len(tokens)} tokens came and the server counts {timings['predicted_n']}")
             rounds = len(tokens) - 1 - timings.get("draft_n_accepted", 0)
             return Run(tokens, first_s, 1, timings["predicted_ms"] / 1000, rounds)
     raise RuntimeError("llama-server's stream ended early")

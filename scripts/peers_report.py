@@ -108,7 +108,7 @@ def page(about: Mapping[str, Any], results: Sequence[Result]) -> str:
         f"Read bandwidth {bandwidth} GB/s, load average {load}, each taken once a round.",
         f"{len(lengths)} prompts of {min(lengths)} to {max(lengths)} tokens and one of {about['long_prompt_tokens']}; "
         f"{about['tokens']} new tokens, greedy; {len(about['conditions'])} of {about['rounds']} rounds, in turns.",
-        ", ".join(f"{name} {text}" for name, text in sorted(versions.items())) + ".",
+        f"Versions: {', '.join(f'{name} {text}' for name, text in sorted(versions.items())) or 'none ran'}.",
     ]
     return "\n".join([*head, "", table(results), ""])
 

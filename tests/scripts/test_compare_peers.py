@@ -11,7 +11,7 @@ from scripts import compare_peers
 from scripts.peers_arms import ENGINES, Arm, Setup, llamacpp_arms
 from scripts.peers_convert import Converter
 from scripts.peers_process import Recipe
-from tests.tiny import tiny_tokenizer
+from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
 
 def made_up_arms(setup: Setup, weights: str) -> Iterator[Arm]:
@@ -39,8 +39,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         {"helix": (made_up_arms, ("good", "bad")), "llamacpp": (llamacpp_arms, ("Q8_0",))},
     )
     monkeypatch.setattr(compare_peers, "condition", lambda threads: {"load_average": 0, "read_bandwidth_gb_s": threads})
-    tiny_tokenizer(tmp_path / "target")
-    (tmp_path / "draft").mkdir()
+    for role in ("target", "draft"):
+        tiny_tokenizer(tiny_checkpoint(tmp_path / role))
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "The sea"}\n{"prompt": "The wind"}\n')
     paths = {"target": "target", "draft": "draft", "converted": "converted", "json": "out.json", "table": "out.md"}
@@ -83,6 +83,13 @@ def test_an_engine_that_nobody_named_is_no_failure(command: list[str], monkeypat
 def test_a_bad_prompt_file_is_one_sentence(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     said = outcome(monkeypatch, [*command, "--prompts", "/nowhere.jsonl"])
     assert said == "compare_peers: /nowhere.jsonl cannot be read: No such file or directory."
+
+
+def test_a_text_beyond_the_pairs_context_is_refused_at_once(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = outcome(monkeypatch, [*command, "--ttft-prompt", "250"])
+    assert isinstance(said, str) and "positions and the pair has 256" in said
 
 
 @pytest.mark.parametrize("wrong", [["--k", "0"], ["--k", "15"], ["--tokens", "5"], ["--rounds", "0"], ["--turn", "0"]])

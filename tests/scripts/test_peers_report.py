@@ -111,4 +111,4 @@ def test_the_page_says_what_was_measured_and_how_far_it_came() -> None:
     said = page(ABOUT, results())
     assert "Read bandwidth 10.0 to 20.0 GB/s, load average 1.0 to 1.0" in said
     assert "2 prompts of 60 to 66 tokens and one of 512; 9 new tokens, greedy; 2 of 3 rounds" in said
-    assert "\nengine 1.0.\n" in said
+    assert "\nVersions: engine 1.0.\n" in said
