@@ -35,7 +35,7 @@ def load_session(config: Config, prompts: Sequence[Prompt] = (), phases: Phases 
 def garbage_ignored() -> Iterator[None]:
     """Inside, and for what was made inside, Python looks for no garbage, if torch is still to be imported.
 
-    Its import makes half a million objects that stay; searching them over and over is a sixth of its time.
+    Its import makes some two hundred thousand objects that stay; searching them over and over is a tenth of its time.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield
