@@ -20,8 +20,8 @@ from typing import Any
 DIRECTORY_VARIABLE = "HELIX_CACHE_DIR"
 LIMIT_VARIABLE = "HELIX_CACHE_GIB"
 DEFAULT_LIMIT_GIB = 20.0
-KINDS = ("weights", "measurements")
-"""Eight-bit weights of checkpoints, and what was measured of this machine."""
+KINDS = ("weights", "measurements", "kernels")
+"""Eight-bit weights of checkpoints, what was measured of this machine, and what was compiled for it."""
 LAST_USE = "last-use"
 ABANDONED_S = 24 * 3600.0
 """A folder that is still unfinished after this long was left behind by a process that died."""

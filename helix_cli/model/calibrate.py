@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from helix_cli.model.int8 import Int8Linear, Int8Weight, quantise
+from helix_cli.model.int8_kernels import Int8Kernel
 
 TOLERANCE = 0.06
 """Error of a row, relative to its signal beside the outliers, that is good enough on average.
@@ -24,7 +25,7 @@ LARGEST_SHARE = 16
 """At most one channel in so many is kept; beyond that, float is as fast."""
 
 
-def fit(weight: Tensor, inputs: Tensor) -> Int8Weight | None:
+def fit(weight: Tensor, inputs: Tensor, kernel: Int8Kernel) -> Int8Weight | None:
     """The fewest kept channels with which the product of `inputs` [T, in] is within TOLERANCE; None where none is."""
     inputs = inputs.float()
     wanted = functional.linear(inputs, weight.float())
@@ -34,7 +35,7 @@ def fit(weight: Tensor, inputs: Tensor) -> Int8Weight | None:
     beside = functional.linear(inputs.index_fill(1, order[: counts[-1]], 0.0), weight.float())
     for count in counts:
         candidate = quantise(weight, order[:count].sort().values)
-        if row_error(Int8Linear(candidate)(inputs), wanted, beside) <= TOLERANCE:
+        if row_error(Int8Linear(candidate, None, kernel)(inputs), wanted, beside) <= TOLERANCE:
             return candidate
     return None
 

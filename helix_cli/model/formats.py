@@ -14,7 +14,7 @@ import torch
 
 from helix_cli.backend import NUMBER_TYPES, Backend
 from helix_cli.errors import DeviceError
-from helix_cli.model.int8 import input_levels
+from helix_cli.model.int8_kernels import best_kernel
 
 INT8: Final = "int8"
 PAYS: Final = 1.3
@@ -53,7 +53,7 @@ def why_no_int8(backend: Backend) -> str | None:
     """Why eight-bit weights cannot be used here; None where they can."""
     if not backend.mixed_products:
         return f"they are multiplied on the CPU only, and this runs on {backend.description}"
-    if input_levels() is None:
+    if best_kernel() is None:
         return "this build of PyTorch has no exact integer products for this processor"
     return None
 

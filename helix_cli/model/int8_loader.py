@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from helix_cli.model.architecture import Architecture
 from helix_cli.model.calibrate import fit
 from helix_cli.model.decoder import Decoder, Layer
 from helix_cli.model.int8 import Int8Linear, Int8Weight
+from helix_cli.model.int8_kernels import Int8Kernel
 from helix_cli.model.linear import Linear, Product
 from helix_cli.model.loader import Loader, Matrix
 from helix_cli.model.weight_cache import DamagedCache, WeightCache
@@ -32,43 +33,50 @@ Write = Callable[[str, dict[str, Tensor]], None]
 """(part, tensors) -> kept."""
 
 
+@dataclass(frozen=True)
+class Int8Rounding:
+    """Where eight-bit weights are kept, what multiplies them, and the token ids of text to choose them by."""
+
+    cache: WeightCache
+    kernel: Int8Kernel
+    calibration: Callable[[], Sequence[int]]
+
+
 def load_int8_decoder(
-    loader: Loader,
-    architecture: Architecture,
-    cache: WeightCache,
-    calibration: Sequence[int],
-    tell: Callable[[str], None],
+    loader: Loader, architecture: Architecture, rounding: Int8Rounding, tell: Callable[[str], None]
 ) -> Decoder:
-    """A decoder of eight-bit matrices; `calibration` are the token ids of some ordinary text. Raises ModelError.
+    """A decoder of eight-bit matrices. Raises ModelError.
 
     `tell` hears, in a sentence, of a cache that was damaged or could not be written.
     """
+    cache = rounding.cache
     if cache.present:
         try:
-            return _from_cache(loader, architecture, cache)
+            return _from_cache(loader, architecture, rounding)
         except DamagedCache as error:
             tell(f"The cached eight-bit weights are made anew: {error}.")
             cache.discard()
+    calibration = _Calibration(loader, architecture, rounding)
     try:
         with cache.writing() as writer:
-            return _Calibration(loader, architecture, calibration).decoder(writer.write)
+            return calibration.decoder(writer.write)
     except OSError as error:
         tell(f"The eight-bit weights could not be kept for the next start: {error.strerror or error}.")
-        return _Calibration(loader, architecture, calibration).decoder(lambda part, tensors: None)
+        return calibration.decoder(lambda part, tensors: None)
 
 
-def _from_cache(loader: Loader, shape: Architecture, cache: WeightCache) -> Decoder:
+def _from_cache(loader: Loader, shape: Architecture, rounding: Int8Rounding) -> Decoder:
     def part(index: int) -> Layer | Product:
         """A layer, or behind the last one the head."""
-        tensors = cache.read(_part(index))
+        tensors = rounding.cache.read(_part(index))
 
         def build(field: str, matrix: Matrix) -> Product:
-            return unpack(tensors, field, matrix, loader)
+            return unpack(tensors, field, matrix, rounding.kernel) or loader.packed(field, matrix)
 
         return loader.layer(index, build) if index < shape.num_layers else loader.head(build)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        *layers, head = pool.map(part, [*range(shape.num_layers), shape.num_layers])
+        *layers, head = pool.map(part, range(shape.num_layers + 1))
     return loader.assemble(tuple(layers), head)  # type: ignore[arg-type]
 
 
@@ -80,13 +88,13 @@ def pack(field: str, weight: Int8Weight | None) -> dict[str, Tensor]:
     return {f"{field}.{name}": getattr(weight, name) for name in names}
 
 
-def unpack(tensors: dict[str, Tensor], field: str, matrix: Matrix, loader: Loader) -> Product:
-    """The product that `pack` stood for. Raises DamagedCache for tensors that do not belong together."""
+def unpack(tensors: dict[str, Tensor], field: str, matrix: Matrix, kernel: Int8Kernel) -> Product | None:
+    """The product that `pack` stood for, None for a wide one. Raises DamagedCache for tensors that do not fit."""
     if f"{field}.values" not in tensors:
-        return loader.packed(field, matrix)
+        return None
     try:
         values, scales, kept, columns = (tensors[f"{field}.{n}"] for n in ("values", "scales", "kept", "columns"))
-        return Int8Linear(Int8Weight(values, scales, kept, columns), matrix.bias())
+        return Int8Linear(Int8Weight(values, scales, kept, columns), matrix.bias(), kernel)
     except (KeyError, RuntimeError) as error:
         raise DamagedCache(f"{field} cannot be used") from error
 
@@ -94,9 +102,9 @@ def unpack(tensors: dict[str, Tensor], field: str, matrix: Matrix, loader: Loade
 class _Calibration:
     """A forward pass of the float model that leaves an eight-bit one behind."""
 
-    def __init__(self, loader: Loader, shape: Architecture, calibration: Sequence[int]) -> None:
-        tokens = [token for token in calibration if token < shape.vocab_size][: shape.context]
-        self._loader, self._shape = loader, shape
+    def __init__(self, loader: Loader, shape: Architecture, rounding: Int8Rounding) -> None:
+        tokens = [token for token in rounding.calibration() if token < shape.vocab_size][: shape.context]
+        self._loader, self._shape, self._kernel = loader, shape, rounding.kernel
         self._tokens = torch.tensor(tokens or [0])
 
     @torch.no_grad()
@@ -108,7 +116,7 @@ class _Calibration:
         attend = self._attention(x.dtype)
         layers = []
         for index in range(self._shape.num_layers):
-            trace = _Trace()
+            trace = _Trace(self._kernel)
             layer = loader.layer(index, trace.build)
             x = layer(x, rotation, attend)
             rounded = replace(
@@ -120,7 +128,7 @@ class _Calibration:
             )
             write(_part(index), trace.tensors)
             layers.append(rounded)
-        trace = _Trace()
+        trace = _Trace(self._kernel)
         head = loader.head(trace.build)
         head(loader.assemble((), head).norm(x))
         product = trace.rounded(HEAD)
@@ -143,7 +151,8 @@ class _Calibration:
 class _Trace:
     """The matrices of one layer in float, what came into each, and what became of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Int8Kernel) -> None:
+        self._kernel = kernel
         self._inputs: dict[str, Tensor] = {}
         self._weights: dict[str, tuple[Tensor, Tensor | None]] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -156,9 +165,9 @@ class _Trace:
     def rounded(self, field: str) -> Product:
         """The eight-bit product, or the float one where eight bits do not do."""
         weight, bias = self._weights.pop(field)
-        found = fit(weight, self._inputs.pop(field))
+        found = fit(weight, self._inputs.pop(field), self._kernel)
         self.tensors |= pack(field, found)
-        return Int8Linear(found, bias) if found else Linear(weight, bias, packed=True)
+        return Int8Linear(found, bias, self._kernel) if found else Linear(weight, bias, packed=True)
 
 
 class _Recording:

@@ -10,8 +10,8 @@ from helix_cli.backend import NUMBER_TYPES, Backend
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.formats import INT8, choose_weights, int8_note
-from helix_cli.model.int8 import input_levels
-from helix_cli.model.int8_loader import load_int8_decoder
+from helix_cli.model.int8_kernels import best_kernel
+from helix_cli.model.int8_loader import Int8Rounding, load_int8_decoder
 from helix_cli.model.loader import Loader, load_decoder
 from helix_cli.model.speed import ProductSpeed
 from helix_cli.model.weight_cache import WeightCache
@@ -49,5 +49,8 @@ class ModelOpener:
         if weights != INT8:
             return load_decoder(path, architecture, backend, dtype, NUMBER_TYPES[weights]), weights
         loader = Loader(Weights(path), architecture, backend, dtype, dtype)
-        cache = WeightCache(self._storage, path, f"{dtype} {input_levels()}")
-        return load_int8_decoder(loader, architecture, cache, self._calibration(), self.notes.append), weights
+        kernel = best_kernel()
+        assert kernel is not None, "choose_weights has asked"
+        cache = WeightCache(self._storage, path, f"{dtype} {kernel.levels}")
+        rounding = Int8Rounding(cache, kernel, self._calibration)
+        return load_int8_decoder(loader, architecture, rounding, self.notes.append), weights

@@ -15,6 +15,7 @@ from helix_cli.backend import NUMBER_TYPES, Backend
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8
 from helix_cli.model.int8 import Int8Linear, quantise
+from helix_cli.model.int8_kernels import best_kernel
 from helix_cli.model.linear import Linear, Product
 from helix_cli.storage import Storage, read_record, write_record
 
@@ -76,7 +77,9 @@ class ProductSpeed:
         make: Callable[[], Product]
         if name == INT8:
             rounded = quantise(weight, torch.empty(0, dtype=torch.int64))
-            make = lambda: Int8Linear(rounded)  # noqa: E731
+            kernel = best_kernel()
+            assert kernel is not None, "asked for only where there is one"
+            make = lambda: Int8Linear(rounded, None, kernel)  # noqa: E731
         else:
             make = lambda: Linear(weight.to(NUMBER_TYPES[name], copy=True), None, self._backend.packed_linear)  # noqa: E731
         first = make()

@@ -25,7 +25,7 @@ COSTS = {"float32": 4.0, "bfloat16": 2.0, "float16": 3.0, "int8": 1.0}
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> Backend:
     """A processor that has everything."""
-    monkeypatch.setattr(formats, "input_levels", lambda: 127)
+    monkeypatch.setattr(formats, "best_kernel", object)
     return open_backend("cpu", 1)
 
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_honoured_is_refused_with_the_reason(cpu: Backend, monkey
     with pytest.raises(DeviceError, match="On a card weights are stored as they are computed with"):
         choose(card, "bfloat16", F32, F32, False)
     assert choose(card, "float32", F32, F32, False) == choose(card, "auto", F32, F32, True) == "float32"
-    monkeypatch.setattr(formats, "input_levels", lambda: None)
+    monkeypatch.setattr(formats, "best_kernel", lambda: None)
     with pytest.raises(DeviceError, match="no exact integer products"):
         choose(cpu, "int8", F32, F32, False)
     assert choose(cpu, "auto", F32, F32, True) == "bfloat16"

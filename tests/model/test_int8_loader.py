@@ -16,8 +16,9 @@ from helix_cli.core import Row
 from helix_cli.model import calibrate, weight_cache
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
-from helix_cli.model.int8 import Int8Linear, input_levels
-from helix_cli.model.int8_loader import load_int8_decoder
+from helix_cli.model.int8 import Int8Linear
+from helix_cli.model.int8_kernels import best_kernel
+from helix_cli.model.int8_loader import Int8Rounding, load_int8_decoder
 from helix_cli.model.linear import Linear
 from helix_cli.model.loader import Loader, load_decoder
 from helix_cli.model.runner import ModelRunner
@@ -27,7 +28,7 @@ from helix_cli.storage import Storage
 from tests.harness import cache_for
 from tests.tiny import tiny_checkpoint
 
-pytestmark = pytest.mark.skipif(input_levels() is None, reason="no exact integer products on this processor")
+pytestmark = pytest.mark.skipif(best_kernel() is None, reason="no exact integer products on this processor")
 
 TEXT = list(range(3, 200, 3))
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -51,7 +52,9 @@ def load(tmp_path: Path) -> Callable[..., tuple[Decoder, list[str]]]:
         shape, told = read_architecture(path), list[str]()
         loader = Loader(Weights(path), shape, open_backend("cpu", 1), torch.float32, torch.float32)
         cache = WeightCache(Storage(tmp_path / "kept", 1 << 30), path, "test")
-        return load_int8_decoder(loader, shape, cache, TEXT, told.append), told
+        kernel = best_kernel()
+        assert kernel is not None
+        return load_int8_decoder(loader, shape, Int8Rounding(cache, kernel, lambda: TEXT), told.append), told
 
     return load
 
@@ -89,7 +92,9 @@ def test_a_matrix_that_eight_bits_do_not_do_for_stays_wide(
 ) -> None:
     path = tiny_checkpoint(tmp_path / "model")
     real = calibrate.fit
-    monkeypatch.setattr("helix_cli.model.int8_loader.fit", lambda w, x: None if w.shape[1] == 96 else real(w, x))
+    monkeypatch.setattr(
+        "helix_cli.model.int8_loader.fit", lambda w, *rest: None if w.shape[1] == 96 else real(w, *rest)
+    )
     monkeypatch.setattr(calibrate, "TOLERANCE", 0.1)
     for decoder in (load(path)[0], load(path)[0]):
         assert all(isinstance(layer.down, Linear) for layer in decoder.layers)
