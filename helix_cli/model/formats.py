@@ -20,8 +20,9 @@ INT8: Final = "int8"
 PAYS: Final = 1.3
 """Eight bits are worth a word to the user where they make one row's products this many times faster."""
 
-Cost = Callable[[str], float]
-"""A format's name -> the relative time of the model's products in it, as measured on this machine."""
+Cost = Callable[[str], float | None]
+"""A format's name -> the relative time of the model's products in it, as measured on this machine; None if it cannot be
+measured now."""
 
 
 def choose_weights(
@@ -46,7 +47,12 @@ def choose_weights(
         candidates += [name for name in ("float32", "bfloat16") if name != own and _holds(name, checkpoint, is_draft)]
         if is_draft and why_no_int8(backend) is None:
             candidates.append(INT8)
-    return candidates[0] if len(candidates) == 1 else min(candidates, key=cost)
+    if len(candidates) == 1:
+        return own
+    costs = {name: cost(name) for name in candidates}
+    known = {name: value for name, value in costs.items() if value is not None}
+    # Without every time the choice would hang on what else the machine does just now.
+    return min(known, key=known.__getitem__) if len(known) == len(costs) else own
 
 
 def why_no_int8(backend: Backend) -> str | None:
@@ -62,11 +68,11 @@ def int8_note(chosen: str, backend: Backend, cost: Cost) -> str | None:
     """A sentence for the user of wider weights where eight bits would pay; None where they would not."""
     if chosen == INT8 or why_no_int8(backend) is not None:
         return None
-    gain = cost(chosen) / cost(INT8)
-    if gain < PAYS:
+    plain, rounded = cost(chosen), cost(INT8)
+    if plain is None or rounded is None or plain < PAYS * rounded:
         return None
     return (
-        f"With --weights int8 this model's matrix products take {1 / gain:.0%} of the time here; "
+        f"With --weights int8 this model's matrix products take {rounded / plain:.0%} of the time here; "
         "the text may differ from that of the unrounded model."
     )
 

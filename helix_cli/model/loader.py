@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -85,6 +85,11 @@ def _split_projections(shape: Architecture, heads: int, keys: int) -> dict[str, 
     }
 
 
+def loading_threads() -> ThreadPoolExecutor:
+    """Workers that read and pack side by side; each computes alone, so that together they are as many as compute."""
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=partial(torch.set_num_threads, 1))
+
+
 @dataclass(frozen=True)
 class Matrix:
     """One matrix, of several in the checkpoint one under the other; `order` sorts the rows. Read when asked for."""
@@ -133,7 +138,7 @@ class Loader:
 
     def decoder(self) -> Decoder:
         """The whole model, its layers read and packed by as many threads as compute."""
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with loading_threads() as pool:
             layers = tuple(pool.map(self.layer, range(self._shape.num_layers)))
         return self.assemble(layers, self.head())
 

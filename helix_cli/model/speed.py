@@ -22,8 +22,10 @@ from helix_cli.storage import Storage, read_record, write_record
 KIND = "measurements"
 LARGEST_ELEMENTS = 1 << 22
 COPIED_BYTES = 96 << 20
-REPETITIONS, SAMPLES = 3, 40
-REPEATS = 1.3
+REPETITIONS, SAMPLES = 3, 60
+ROWS = (1, 5)
+SLOWEST_BYTES_S, OVERHEAD_S = 1e9, 200e-6
+"""No machine that is free to compute reads weights more slowly than this, or takes longer to begin."""
 
 
 class ProductSpeed:
@@ -34,17 +36,19 @@ class ProductSpeed:
         self._columns = shape.hidden
         self._rows = max(1, min(2 * shape.intermediate, LARGEST_ELEMENTS // shape.hidden))
         self._model_elements = 2 * shape.num_layers * shape.intermediate * shape.hidden
-        self._known: dict[str, list[float]] = {}
+        self._known: dict[str, list[float] | None] = {}
 
-    def one_row(self, name: str) -> float:
-        """Seconds of one product with one row: what a plain step or a draft's step waits for."""
-        return self._times(name)[0]
+    def one_row(self, name: str) -> float | None:
+        """Seconds of one product with one row: what a plain step or a draft's step waits for. None: not to be had."""
+        times = self._times(name)
+        return None if times is None else times[0]
 
-    def decoding(self, name: str) -> float:
-        """Mean of one row and of five: what a target does with and without a draft."""
-        return sum(self._times(name)) / 2
+    def decoding(self, name: str) -> float | None:
+        """Mean of one row and of five: what a target does with and without a draft. None: not to be had."""
+        times = self._times(name)
+        return None if times is None else sum(times) / len(times)
 
-    def _times(self, name: str) -> list[float]:
+    def _times(self, name: str) -> list[float] | None:
         if name not in self._known:
             self._known[name] = self._kept(name) or self._measure(name)
         return self._known[name]
@@ -59,16 +63,14 @@ class ProductSpeed:
         sound = isinstance(found, list) and len(found) == 2 and all(isinstance(t, float) and t > 0 for t in found)
         return found if sound else None
 
-    def _measure(self, name: str) -> list[float]:
+    def _measure(self, name: str) -> list[float] | None:
+        """None on a machine so busy that the times say nothing about it: what was chosen by them would be chance."""
         products = self._products(name)
-        passes = []
-        for _ in range(2):
-            passes.append([_time(products, torch.randn(rows, self._columns).to(self._dtype)) for rows in (1, 5)])
-        times = [min(pair) for pair in zip(*passes, strict=True)]
-        # A busy machine can make anything look slow; what does not repeat is used once and not kept.
-        if all(max(pair) <= REPEATS * min(pair) for pair in zip(*passes, strict=True)):
-            source = f"{name} products of {self._rows} x {self._columns}"
-            write_record(self._storage, KIND, self._key(name), source, times)
+        longest = OVERHEAD_S + products[0].num_bytes / SLOWEST_BYTES_S
+        times = [_time(products, torch.randn(rows, self._columns).to(self._dtype)) for rows in ROWS]
+        if any(time > rows * longest for time, rows in zip(times, ROWS, strict=True)):
+            return None
+        write_record(self._storage, KIND, self._key(name), f"{name} products of {self._rows} x {self._columns}", times)
         return times
 
     def _products(self, name: str) -> list[Product]:
@@ -89,11 +91,11 @@ class ProductSpeed:
 
 @torch.no_grad()
 def _time(products: list[Product], x: torch.Tensor) -> float:
-    """Seconds of one product: the lower quartile, which other programs on the machine disturb least."""
-    times = []
+    """Seconds of one product: the shortest of many, which other programs on the machine have disturbed least."""
+    shortest = float("inf")
     for _ in range(max(REPETITIONS, SAMPLES // len(products))):
         for product in products:
             started = time.perf_counter()
             product(x)
-            times.append(time.perf_counter() - started)
-    return sorted(times)[len(times) // 4]
+            shortest = min(shortest, time.perf_counter() - started)
+    return shortest

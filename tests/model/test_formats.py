@@ -86,16 +86,16 @@ def test_measurements_are_made_once_and_kept(tmp_path: Path, monkeypatch: pytest
 
     def timed(products: object, x: torch.Tensor) -> float:
         calls.append(len(x))
-        return 1e-3 * len(x)
+        return 1e-5 * len(x)
 
     monkeypatch.setattr(speed, "_time", timed)
     first = ProductSpeed(shape, F32, backend, storage)
-    assert first.one_row("float32") > 0 and first.decoding("float32") > 0 and calls == [1, 5, 1, 5]
+    assert (first.one_row("float32"), first.decoding("float32"), calls) == (1e-5, 3e-5, [1, 5])
     again = ProductSpeed(shape, F32, backend, storage)
-    assert again.decoding("float32") == first.decoding("float32") and len(calls) == 4
+    assert again.decoding("float32") == first.decoding("float32") and len(calls) == 2
     (folder,) = (tmp_path / "kept" / "measurements").iterdir()
     (folder / "record.json").write_text('["fast", -1]')
-    assert ProductSpeed(shape, F32, backend, storage).one_row("float32") > 0 and len(calls) == 8
+    assert ProductSpeed(shape, F32, backend, storage).one_row("float32") == 1e-5 and len(calls) == 4
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
@@ -112,13 +112,18 @@ def test_the_opener_gives_what_was_chosen(tmp_path: Path, name: str) -> None:
     assert sizes[name] <= gate_up.num_bytes / (2 * 96 * 64) < 1.2 * sizes[name]
 
 
-def test_a_measurement_that_does_not_repeat_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_too_busy_to_measure_decides_nothing(
+    cpu: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shape = read_architecture(tiny_checkpoint(tmp_path / "model"))
-    times = iter([1.0, 1.0, 2.0, 2.0])
-    monkeypatch.setattr(speed, "_time", lambda products, x: next(times))
+    monkeypatch.setattr(speed, "_time", lambda products, x: 0.02)
     storage = Storage(tmp_path / "kept", 1 << 30)
-    assert ProductSpeed(shape, F32, open_backend("cpu", 1), storage).one_row("float32") == 1.0
+    measured = ProductSpeed(shape, F32, open_backend("cpu", 1), storage)
+    assert measured.one_row("float32") is None and measured.decoding("float32") is None
     assert storage.entries() == []
+    costs: dict[str, float | None] = {**COSTS, "bfloat16": None}
+    assert choose_weights("auto", B16, F32, cpu, False, costs.__getitem__) == "float32"
+    assert int8_note("bfloat16", cpu, costs.__getitem__) is None
 
 
 def test_times_are_of_single_products() -> None:
