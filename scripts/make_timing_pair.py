@@ -27,7 +27,7 @@ import transformers
 from transformers import GenerationConfig
 
 from helix_cli import __version__
-from scripts.timing_acceptance import console, correction, draft_texts, estimate, measure
+from scripts.timing_acceptance import FORMATS, console, correction, draft_texts, estimate, measure
 from scripts.timing_tokenizer import write_tokenizer
 from scripts.timing_weights import SHAPES, draft_of, new_target, strengthen
 
@@ -86,7 +86,7 @@ def write(options: argparse.Namespace, strength: float) -> dict[str, int]:
 def write_and_measure(options: argparse.Namespace, strength: float) -> dict[str, Any]:
     """Write the pair and return what there is to say about it."""
     parameters = write(options, strength)
-    measured = {dtype: measure(options.out, dtype, options.k, options.tokens) for dtype in options.measure_in}
+    measured = {name: measure(options.out, name, options.k, options.tokens) for name in options.measure_in}
     facts = {
         "what_it_is": MEANING,
         "shape": options.shape,
@@ -108,9 +108,9 @@ def write_and_measure(options: argparse.Namespace, strength: float) -> dict[str,
         },
     }
     (options.out / "timing_pair.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    for dtype, found in measured.items():
+    for name, found in measured.items():
         console.print(
-            f"{dtype}: acceptance {found['acceptance']:.3f} at K = {options.k} ({found['lowest_of_a_prompt']:.2f} to "
+            f"{name}: acceptance {found['acceptance']:.3f} at K = {options.k} ({found['lowest_of_a_prompt']:.2f} to "
             f"{found['highest_of_a_prompt']:.2f} by prompt), repeated 4-grams {found['repeated_4_grams']:.1%}"
         )
     return facts
@@ -127,7 +127,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each text that is measured")
-    parser.add_argument("--measure-in", nargs="+", default=["float32"], help="number types; the first one must agree")
+    parser.add_argument(
+        "--measure-in", nargs="+", choices=FORMATS, default=["float32"], help="number formats; the first must agree"
+    )
     options = parser.parse_args()
     if not 0 < options.accept < 1 or not 1 <= options.draft_layers < SHAPES[options.shape].num_hidden_layers:
         parser.error("--accept lies between 0 and 1, and a draft has fewer layers than its target")

@@ -22,6 +22,8 @@ from scripts.timing_tokenizer import FIRST_WORD_PIECE
 TEXTS, START, LENGTH = 32, 8, 48
 """The texts that an estimate looks at: their number, and the tokens before and after their beginning."""
 BATCH = 4
+# What is computed in, and how the matrices of both models are stored.
+FORMATS = {"float32": ("float32", "float32"), "bfloat16": ("bfloat16", "bfloat16"), "int8": ("float32", "int8")}
 
 console = Console(stderr=True, soft_wrap=True)
 
@@ -84,11 +86,12 @@ def estimate(target: Any, texts: Tensor, k: int) -> float:
     return accepted_share(agreements, k)
 
 
-def measure(pair: Path, dtype: str, k: int, tokens: int) -> dict[str, float]:
-    """Let Helix write greedy texts with the pair on disk and return what it counted."""
+def measure(pair: Path, name: str, k: int, tokens: int) -> dict[str, float]:
+    """Let Helix write greedy texts with the pair on disk, in one of the FORMATS, and return what it counted."""
+    dtype, stored = FORMATS[name]
     settings = [
-        *(f"model.path={pair / 'target'}", f"model.dtype={dtype}"),
-        *(f"draft.path={pair / 'draft'}", f"draft.dtype={dtype}", f"draft.k={k}"),
+        *(f"model.path={pair / 'target'}", f"model.dtype={dtype}", f"model.weights={stored}"),
+        *(f"draft.path={pair / 'draft'}", f"draft.dtype={dtype}", f"draft.weights={stored}", f"draft.k={k}"),
         *("sampling.temperature=0", f"sampling.max_tokens={tokens}", "sampling.ignore_eos=true"),
         *(f"engine.max_sequences={len(PROMPTS)}", "cache.memory_share=0.2"),
     ]
@@ -96,7 +99,7 @@ def measure(pair: Path, dtype: str, k: int, tokens: int) -> dict[str, float]:
         session = open_session(load_config(None, settings))
     finished: list[FinishedEvent] = []
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"Measuring in {dtype}", total=len(PROMPTS) * tokens)
+        bar = progress.add_task(f"Measuring in {name}", total=len(PROMPTS) * tokens)
         for event in session.stream([Prompt(place, text) for place, text in enumerate(PROMPTS)]):
             if isinstance(event, TextEvent):
                 progress.advance(bar, len(event.pieces))

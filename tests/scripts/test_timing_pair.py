@@ -225,11 +225,12 @@ def test_the_command_writes_a_pair_that_accepts_what_was_asked_for(pair: Path) -
 def test_an_early_exit_drafts_what_the_draft_does(pair: Path) -> None:
     """The draft is the target's first layer, so both drafters must count alike, and write what no drafter writes."""
     drafters = {
-        "draft": ["draft.kind=model", f"draft.path={pair / 'draft'}", "draft.dtype=float32"],
+        "draft": ["draft.kind=model", f"draft.path={pair / 'draft'}", "draft.weights=float32", "draft.dtype=float32"],
         "early exit": ["draft.kind=early_exit", "draft.layers=1"],
         "none": ["draft.kind=none"],
     }
-    fixed = [f"model.path={pair / 'target'}", "model.dtype=float32", "sampling.temperature=0", "sampling.max_tokens=48"]
+    fixed = [f"model.path={pair / 'target'}", "model.dtype=float32", "model.weights=float32"]
+    fixed += ["sampling.temperature=0", "sampling.max_tokens=48"]
     done: dict[str, list[FinishedEvent]] = {}
     for name, settings in drafters.items():
         session = open_session(load_config(None, [*fixed, *settings]))
