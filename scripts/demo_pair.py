@@ -35,7 +35,7 @@ def model_config(hidden: int, inner: int, layers: int, heads: int, key_heads: in
 
 
 TARGET = model_config(256, 704, 20, 4, 2)
-DRAFT = model_config(256, 704, 2, 4, 2)
+DRAFT = model_config(192, 512, 2, 3, 1)
 
 
 def new_model(config: LlamaConfig) -> Any:
@@ -46,11 +46,6 @@ def new_model(config: LlamaConfig) -> Any:
         nn.init.zeros_(layer.self_attn.o_proj.weight)
         nn.init.zeros_(layer.mlp.down_proj.weight)
     return model
-
-
-def draft_from(target: Any, draft: Any) -> None:
-    """Let the draft begin as the target's embedding, first layers and norm, which have its shape."""
-    draft.load_state_dict({name: held for name, held in target.state_dict().items() if name in draft.state_dict()})
 
 
 def next_token_loss(model: Any, rows: Tensor) -> Tensor:

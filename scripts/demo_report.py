@@ -66,8 +66,7 @@ thing still stands in the code that was trained on, unless its file is held out 
 Steps are of {tokens_a_step:,} tokens, {question_share:.0%} of the text questions ({hardware}; {named_versions}).
 The target learns the text by cross-entropy, first with few of its layers. In the stage `loops` it unlearns to repeat
 itself: tokens of its own greedy text that close a run of four which was there before are made less likely. The draft
-begins as the target's embedding, first two layers and norm, and learns the target's distribution over the text and what
-the target itself writes. The commands, in order:
+learns the target's distribution over the text and what the target itself writes. The commands, in order:
 
 {runs}
 

@@ -28,7 +28,7 @@ import transformers
 from transformers import LlamaForCausalLM
 
 from scripts.demo_data import Material
-from scripts.demo_pair import DRAFT, TARGET, draft_from, new_model
+from scripts.demo_pair import DRAFT, TARGET, new_model
 from scripts.demo_report import evaluate, export, write_card
 from scripts.demo_stages import QUESTION_SHARE, DraftStage, LoopStage, Stage, TargetStage
 
@@ -48,15 +48,16 @@ class Run:
         self.material = Material(options.work, options.seed)
         self.target = new_model(TARGET).to(self.device)
         self.draft = new_model(DRAFT).to(self.device)
-        begun = options.work / "start"
-        if begun.exists():
-            self.target.load_state_dict(LlamaForCausalLM.from_pretrained(begun, dtype=torch.float32).state_dict())
+        for model, name in ((self.target, "target"), (self.draft, "draft")):
+            begun = options.work / "start" / name
+            if begun.exists():
+                model.load_state_dict(LlamaForCausalLM.from_pretrained(begun, dtype=torch.float32).state_dict())
         self.stage: Stage | None = None
         self.stopped = False
 
     def begin_from(self, pair: Path) -> None:
-        """Take over an exported pair's target, tokenizer and story."""
-        shutil.copytree(pair / "target", self.options.work / "start", dirs_exist_ok=True)
+        """Take over an exported pair's models, tokenizer and story."""
+        shutil.copytree(pair, self.options.work / "start", dirs_exist_ok=True)
         (self.options.work / "tokenizer").mkdir(exist_ok=True)
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(pair / "target" / name, self.options.work / "tokenizer" / name)
@@ -82,7 +83,6 @@ class Run:
         yield TargetStage(self.target, self.material, self.options, minutes[0])
         self.target.config.num_hidden_layers = TARGET.num_hidden_layers
         yield LoopStage(self.target, self.material, self.options, minutes[1])
-        draft_from(self.target, self.draft)
         yield DraftStage(self.draft, self.target, self.material, self.options, minutes[2])
 
     def train(self) -> list[dict[str, Any]]:
