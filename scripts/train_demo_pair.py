@@ -154,9 +154,12 @@ def main() -> None:
     told = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown(value)}")
         for name, value in vars(options).items()
-        if value != parser.get_default(name) and name not in ("work", "export", "evaluate")
+        if value != parser.get_default(name) and name not in ("work", "start", "export", "evaluate")
     ]
-    run = Run(options, " ".join(["python -m scripts.train_demo_pair --work WORK", *told]))
+    command = " ".join(
+        ["python -m scripts.train_demo_pair --work WORK", *(["--start PAIR"] if options.start else []), *told]
+    )
+    run = Run(options, f"`{command}`")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: run.stop())
     if options.export:
