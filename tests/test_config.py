@@ -170,10 +170,18 @@ FILE_WITH_A_DRAFT = "model: {path: org/target}\ndraft: {kind: model, path: org/d
         (["draft.path=x"], {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "k": 7}, 0),
         (["draft.kind=none"], {"kind": "none"}, 0),
         (["draft.kind=early_exit"], {"kind": "early_exit", "k": 7, "layers": None}, 0),
-        (["model.path=org/target"], {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "k": 7}, 0),
+        (
+            ["model.path=org/target"],
+            {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "k": 7},
+            0,
+        ),
         (["model.path=other"], {"kind": "ngram", "k": 7, "ngram_max": 8, "ngram_min": 2}, 1),
         (["model.path=other", "draft.kind=none"], {"kind": "none"}, 0),
-        (["model.path=other", "draft.path=x"], {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "k": 7}, 0),
+        (
+            ["model.path=other", "draft.path=x"],
+            {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "k": 7},
+            0,
+        ),
         (["model.path=demo"], {"kind": "model", "path": DEMO, "dtype": "float32", "weights": "auto", "k": 7}, 0),
     ],
 )
