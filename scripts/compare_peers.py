@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -121,6 +122,8 @@ def main() -> None:
         sys.exit(f"compare_peers: {error}")
     about = description(arguments, questions)
     pool = worker_pool(arguments)
+    # A run that is told to end must not leave its workers computing.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for at in range(arguments.rounds):
             about["conditions"].append(condition(arguments.threads))
