@@ -24,6 +24,7 @@ from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitErr
 from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.exact import choose_exactness
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
@@ -72,9 +73,13 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     phases.end("device")
 
     stop_flag = StopFlag()
-    opener = ModelOpener(backend, Storage(), lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
+    storage = Storage()
+    opener = ModelOpener(backend, storage, lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
     decoder, weights = _load(opener, target, config.model, is_draft=False)
     drafting, draft_weights = _draft_decoder(config, decoder, weights, draft, opener)
+    # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
+    exactness = choose_exactness(config.model.exact, decoder, backend, storage)
+    decoder = exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
@@ -88,6 +93,8 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         dtype=str(decoder.dtype).removeprefix("torch."),
         weights=weights,
         draft_weights=draft_weights,
+        exact=exactness.is_on,
+        exact_reason=exactness.reason,
         drafter=config.draft.kind,
         k=0 if config.draft.kind == "none" else config.draft.k,
         rule=choose_rule(config.verify.rule, params).name,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from helix_cli.drafter_choice import DEMO, WITHOUT_A_MODEL
 
@@ -27,6 +27,11 @@ def _workable_temperature(temperature: float | None) -> float | None:
     if temperature is not None and 0 < temperature < 1e-5:
         raise ValueError("must be 0, which is greedy, or at least 0.00001")
     return temperature
+
+
+def _on_or_off(value: Any) -> Any:
+    # In YAML on and off are other words for true and false.
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Section(BaseModel):
@@ -51,6 +56,11 @@ class ModelSection(Section):
         default="auto",
         description="How the target's matrices are stored; auto takes the fastest format that rounds nothing. int8 is "
         "faster on a CPU and changes the text a little.",
+    )
+    exact: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
+        default="auto",
+        description="Compute every token by itself, so that no draft, chunk or other text can change even its last "
+        "bit; auto does so where it costs less than 3 %, on is an error where it cannot be had.",
     )
 
 

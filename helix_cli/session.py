@@ -18,6 +18,7 @@ from helix_cli.stats import summarise
 from helix_cli.text import TextStream
 from helix_cli.tokenizer import Tokenizer
 from helix_cli.verify.choose import choose_rule
+from helix_cli.verify.rule import VerifyRule
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class SessionInfo:
     weights: str
     """How the target's matrices are stored."""
     draft_weights: str | None
+    exact: bool
+    exact_reason: str
     """The same of the model that drafts; None where none does."""
     drafter: str
     k: int
@@ -185,8 +188,15 @@ class Session:
                 context=self.info.context,
                 now=time.perf_counter(),
                 process_to_first_token_s=self._phases.process_to_first_token_s,
+                **self._exactness(sequence.rule),
             ),
         )
+
+    def _exactness(self, rule: VerifyRule) -> dict[str, Any]:
+        """Whether one text is exact: equal logits make equal texts only where the rule's choice ignores the draft."""
+        if self.info.exact and not rule.drafter_invariant:
+            return {"exact": False, "exact_reason": f"rule {rule.name} keeps the law of the text, not the text"}
+        return {"exact": self.info.exact, "exact_reason": self.info.exact_reason}
 
 
 def open_session(config: Config, prompts: Sequence[Prompt] = (), phases: Phases | None = None) -> Session:

@@ -126,6 +126,10 @@ class RequestStats:
     """Median gap between commits. A commit may bring several tokens, so the mean gap is not `tpot_s`."""
     itl_p99_s: float | None
     """99th percentile of those gaps."""
+    exact: bool
+    """Whether no draft and no other text could change this one, bit by bit."""
+    exact_reason: str
+    """Why, or why not."""
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that is strict JSON: no NaN, no infinity."""
@@ -139,6 +143,8 @@ def summarise(
     context: int,
     now: float,
     process_to_first_token_s: float | None = None,
+    exact: bool = False,
+    exact_reason: str = "",
 ) -> RequestStats:
     """Every number of one request; `context` is the most positions a sequence may have, `now` the time of asking."""
     num_tokens = sum(count for _, count in trace.commit_times)
@@ -171,6 +177,8 @@ def summarise(
         contiguous_blocks=math.ceil(context / trace.block_size),
         itl_p50_s=percentile(gaps, 50.0),
         itl_p99_s=percentile(gaps, 99.0),
+        exact=exact,
+        exact_reason=exact_reason,
     )
 
 

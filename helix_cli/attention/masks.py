@@ -26,17 +26,16 @@ class Masks:
     def get(self, length: int, before: int, window: int | None, copies: int = 1) -> Tensor:
         """[copies * length, before + length]: 0 where token i (position `before` + i) sees key j, else -inf.
 
-        `before` counts the keys that precede the fed tokens; with a window those it hides from all tokens are left out,
-        so `before` < `window`. The rows are repeated `copies` times as a whole.
+        `before` counts the keys that precede the fed tokens; with a window those it hides from all tokens may be left
+        out. The rows are repeated `copies` times as a whole.
         """
-        assert window is None or before < window
         columns = before + length
         if length > KEPT_TOKENS or copies * length * columns > KEPT_ELEMENTS:
             return self._make(length, before, window, copies)
         key = (length, copies, window)
         kept = self._kept.get(key)
         if kept is None or kept.shape[1] < columns:
-            reach = window - 1 if window is not None else 1 << max(8, before.bit_length())
+            reach = max(before, window - 1) if window is not None else 1 << max(8, before.bit_length())
             if copies * length * (reach + length) > KEPT_ELEMENTS:
                 return self._make(length, before, window, copies)
             kept = self._kept[key] = self._make(length, reach, window, copies)

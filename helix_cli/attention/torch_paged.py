@@ -28,8 +28,8 @@ FOLDED_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class _Read:
-    """What one span reads: `count` keys from slot `begin` of the pool, or of the gathered `blocks`.
+class Read:
+    """`count` keys, from slot `begin` of the pool or of the gathered `blocks`, for some tokens that lie side by side.
 
     `mask` is None where every token sees all keys, or, with `causal`, all up to its own.
     """
@@ -47,10 +47,10 @@ class TorchPaged:
     """See `AttentionKernel`."""
 
     def __init__(self, layers: list[Tensor], block_size: int, heads: Heads, fused: bool) -> None:
-        num_slots = layers[0].shape[2] // block_size * block_size
-        shape = (2, heads.num_kv_heads, num_slots // block_size, block_size * heads.head_dim)
+        self.num_slots = layers[0].shape[2]
+        shape = (2, heads.num_kv_heads, self.num_slots // block_size, block_size * heads.head_dim)
         self.layers = layers
-        self.blocks = [layer.narrow(2, 0, num_slots).view(shape) for layer in layers]
+        self.blocks = [layer.view(shape) for layer in layers]
         self.keys_values = [layer.unsqueeze(1).unbind(0) for layer in layers]
         self.block_size = block_size
         self.heads = heads
@@ -68,14 +68,14 @@ class TorchPlan:
     def __init__(self, kernel: TorchPaged, spans: Sequence[Span]) -> None:
         self._kernel = kernel
         self._spans = spans
-        self._reads: dict[int | None, list[_Read]] = {}
+        self._reads: dict[int | None, list[Read]] = {}
         self._slots = self._find_slots()
 
     def __call__(self, layer: int, qkv: Tensor, window: int | None) -> Tensor:
         self._write(layer, qkv)
         reads = self._reads.get(window)
         if reads is None:
-            reads = self._reads[window] = [self._plan_read(span, window) for span in self._spans]
+            reads = self._reads[window] = [read for span in self._spans for read in self._plan_reads(span, window)]
         if len(reads) == 1:
             return self._attend(layer, qkv, reads[0])
         return torch.cat([self._attend(layer, qkv.narrow(0, read.start, read.length), read) for read in reads])
@@ -100,7 +100,8 @@ class TorchPlan:
         else:
             pool[:, :, self._slots] = written
 
-    def _plan_read(self, span: Span, window: int | None) -> _Read:
+    def _plan_reads(self, span: Span, window: int | None) -> list[Read]:
+        """What the span's tokens read, in their order."""
         size, table = self._kernel.block_size, span.table
         low = 0 if window is None else max(0, span.first - window + 1)
         stop = span.first + span.length
@@ -111,7 +112,7 @@ class TorchPlan:
             ids = table.blocks[low // size : (stop - 1) // size + 1]
             blocks = torch.tensor(ids, device=self._kernel.device)
         mask, causal = self._see(span.length, span.first - low, window)
-        return _Read(span.start, span.length, begin, stop - low, blocks, mask, causal)
+        return [Read(span.start, span.length, begin, stop - low, blocks, mask, causal)]
 
     def _see(self, length: int, before: int, window: int | None) -> tuple[Tensor | None, bool]:
         """The mask for `length` tokens after `before` keys, or that a plain causal one does."""
@@ -125,8 +126,8 @@ class TorchPlan:
             return self._kernel.masks.get(length, before, window), False
         return self._kernel.masks.get(length, before, window, self._kernel.heads.group), False
 
-    def _attend(self, layer: int, qkv: Tensor, read: _Read) -> Tensor:
-        """Attention of one span, [length, heads.width] -> [length, heads.query_width]."""
+    def _attend(self, layer: int, qkv: Tensor, read: Read) -> Tensor:
+        """Attention of one read's tokens, [length, heads.width] -> [length, heads.query_width]."""
         heads, length, count = self._kernel.heads, read.length, read.count
         kv_heads, group, head_dim = heads.num_kv_heads, heads.group, heads.head_dim
         queries = qkv.narrow(1, 0, heads.query_width)
@@ -146,8 +147,8 @@ class TorchPlan:
             out = attention(queries, keys, values, read.mask, read.causal)
         return out.permute(2, 0, 1, 3).reshape(length, heads.query_width)
 
-    def _keys_values(self, layer: int, read: _Read) -> tuple[Tensor, Tensor]:
-        """Keys and values [1, Hkv, count, d] of one span."""
+    def _keys_values(self, layer: int, read: Read) -> tuple[Tensor, Tensor]:
+        """Keys and values [1, Hkv, count, d] of one read."""
         if read.blocks is None:
             keys, values = self._kernel.keys_values[layer]
         else:

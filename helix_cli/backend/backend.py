@@ -43,6 +43,8 @@ class Backend:
     """Wait until everything queued on the device is done."""
     mixed_products: bool = False
     """Matrices may be stored otherwise than the activations: in another float type, or in eight bits."""
+    rowwise_kernels: bool = False
+    """A row of a batch may have the same bits whatever the other rows; whether it has, model/exact.py finds out."""
     notes: tuple[str, ...] = ()
     """What the user should know about the choice, one sentence each."""
 

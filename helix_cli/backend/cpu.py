@@ -36,6 +36,7 @@ def open_cpu(index: int | None, threads: int | None) -> Backend:
         packed_linear=has_packed_linear(),
         fused_attention=True,
         mixed_products=True,
+        rowwise_kernels=True,
         free_memory=host.available_memory,
         synchronize=_nothing_to_wait_for,
     )

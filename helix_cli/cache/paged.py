@@ -43,10 +43,9 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
 class PagedKVCache:
     """Keys and values of every sequence of one model, in blocks of `block_size` slots.
 
-    `layers[i]` is [2, num_kv_heads, num_slots + num_scratch, head_dim]; 0 is keys, 1 is values, and slot
-    `block * block_size + offset` belongs to one position. The `num_scratch` slots from `num_slots` on belong to nobody:
-    padding rows write there, and a slice of one sequence's slots may be rounded up to a multiple of `num_scratch` and
-    still exist. Everything starts at zero, because a slot that is read must be finite even if masked (0 x NaN is NaN).
+    `layers[i]` is [2, num_kv_heads, num_slots, head_dim]; 0 is keys, 1 is values, and slot
+    `block * block_size + offset` belongs to one position. Everything starts at zero, because a slot that is read must
+    be finite even if masked (0 x NaN is NaN).
 
     Raises MemoryLimitError when the device cannot hold it.
     """
@@ -61,16 +60,14 @@ class PagedKVCache:
         dtype: torch.dtype,
         device: torch.device | str,
         prefix_reuse: bool = True,
-        num_scratch: int = 0,
     ) -> None:
         """Allocate the pool; without `prefix_reuse` nothing is published, so nothing matches."""
-        assert block_size > 0 and num_scratch >= 0
+        assert block_size > 0
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.num_slots = num_blocks * block_size
-        self.num_scratch = num_scratch
         self.block_bytes = bytes_per_block(num_layers, num_kv_heads, head_dim, block_size, dtype.itemsize)
-        shape = (2, num_kv_heads, self.num_slots + num_scratch, head_dim)
+        shape = (2, num_kv_heads, self.num_slots, head_dim)
         self.layers = self._allocate(num_layers, shape, dtype, device)
         self.pool = BlockPool(num_blocks)
         self._prefix_reuse = prefix_reuse

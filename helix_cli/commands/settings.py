@@ -25,6 +25,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
     "--dtype": ("model.dtype", "Models"),
     "--weights": ("model.weights", "Models"),
     "--draft-weights": ("draft.weights", "Models"),
+    "--exact": ("model.exact", "Models"),
     "--device": ("backend.device", "Models"),
     "--drafter": ("draft.kind", "Speculation"),
     "--k": ("draft.k", "Speculation"),

@@ -67,6 +67,8 @@ class Decoder:
     norm: RMSNorm
     head: Product
     rotary: RotaryTable
+    kernel: str = "torch_paged"
+    """The attention kernel to run it with, a name in KERNELS."""
 
     @property
     def products(self) -> list[Product]:
@@ -96,6 +98,16 @@ class Decoder:
         if len(x) == 0:
             return torch.zeros(0, self.architecture.vocab_size, device=self.device)
         return self.head(self.norm(x)).float()
+
+    def tokenwise(self, least: int) -> Decoder:
+        """The same model computing each token by itself, with products that are `uniform`; no weight is copied."""
+
+        def one_kernel(layer: Layer) -> Layer:
+            products = {name: getattr(layer, name).uniform(least) for name in ("qkv", "output", "gate_up", "down")}
+            return replace(layer, **products)
+
+        layers = tuple(map(one_kernel, self.layers))
+        return replace(self, layers=layers, head=self.head.uniform(least), kernel="torch_exact")
 
     def truncated(self, num_layers: int) -> Decoder:
         """The first layers with the same embedding, norm and head; no weight is copied. Raises ModelError."""

@@ -7,7 +7,6 @@ the float model would give it, so every matrix is judged by its real input and e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +22,7 @@ from helix_cli.model.decoder import Decoder, Layer
 from helix_cli.model.int8 import Int8Linear, Int8Weight
 from helix_cli.model.int8_kernels import Int8Kernel
 from helix_cli.model.linear import Linear, Product
-from helix_cli.model.loader import Loader, Matrix
+from helix_cli.model.loader import Loader, Matrix, loading_threads
 from helix_cli.model.weight_cache import DamagedCache, WeightCache
 
 HEAD = "head"
@@ -75,7 +74,7 @@ def _from_cache(loader: Loader, shape: Architecture, rounding: Int8Rounding) -> 
 
         return loader.layer(index, build) if index < shape.num_layers else loader.head(build)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with loading_threads() as pool:
         *layers, head = pool.map(part, range(shape.num_layers + 1))
     return loader.assemble(tuple(layers), head)  # type: ignore[arg-type]
 
@@ -175,7 +174,7 @@ class _Recording:
 
     def __init__(self, inner: Linear, show: Callable[[Tensor], None]) -> None:
         self._inner, self._show = inner, show
-        self.rowwise_exact, self.num_bytes = inner.rowwise_exact, inner.num_bytes
+        self.num_bytes = inner.num_bytes
 
     def __call__(self, x: Tensor) -> Tensor:
         self._show(x)
@@ -184,6 +183,9 @@ class _Recording:
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         self._show(x)
         return self._inner.add(x, residual)
+
+    def uniform(self, least: int) -> Product:
+        return self._inner.uniform(least)
 
 
 def _part(index: int) -> str:

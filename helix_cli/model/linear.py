@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache
 from typing import Protocol
 
@@ -30,8 +31,6 @@ takes 15.8 ms with the small ones plain and 13.4 ms packed, and a pass over one 
 class Product(Protocol):
     """What a layer needs of a matrix, however its weights are stored."""
 
-    rowwise_exact: bool
-    """Whether a row's result never depends, not even in its last bit, on which or how many other rows there are."""
     num_bytes: int
     """Bytes of weights that one pass reads."""
 
@@ -43,6 +42,14 @@ class Product(Protocol):
         """The product plus `residual` [M, out]."""
         ...
 
+    def uniform(self, least: int) -> Product:
+        """The same product over the same weights, always by one kernel, and never of fewer than `least` rows.
+
+        A row's last bits then have no reason to depend on how many others there are; whether they do, only the kernel
+        knows (see model/exact.py).
+        """
+        ...
+
 
 class Linear:
     """`x @ weight.T + bias` for `x` [M, in]; `weight` is [out, in], of any number type.
@@ -51,8 +58,6 @@ class Linear:
     fails, or gives other numbers (a number type without kernels, an unusual build), the plain product is used.
     """
 
-    rowwise_exact = False
-
     def __init__(self, weight: Tensor, bias: Tensor | None = None, packed: bool = False) -> None:
         self.bias = bias
         self.dtype = weight.dtype
@@ -60,11 +65,14 @@ class Linear:
         self.packed = packed and can_pack(weight.dtype)
         self._packed = _pack(weight) if self.packed else None
         self._plain = weight.contiguous() if not self.packed or weight.numel() < SMALL else None
+        self._least = 1
 
     def __call__(self, x: Tensor) -> Tensor:
         """[M, in] to [M, out]."""
         if x.dtype != self.dtype:
             return self(x.to(self.dtype)).to(x.dtype)
+        if x.shape[0] < self._least:
+            return self(_filled(x, self._least))[: x.shape[0]]
         if self._plain is not None and (self._packed is None or x.shape[0] == 1):
             return functional.linear(x, self._plain, self.bias)
         product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self._packed, self.bias, "none", [], "")
@@ -74,12 +82,22 @@ class Linear:
         """The product plus `residual` [M, out], in one operation where there is one."""
         if x.dtype != self.dtype:
             return self(x.to(self.dtype)).to(x.dtype).add_(residual)
+        if x.shape[0] < self._least:
+            return self.add(_filled(x, self._least), _filled(residual, self._least))[: x.shape[0]]
         if self._plain is not None and (self._packed is None or x.shape[0] == 1):
             if self.bias is None:
                 return torch.addmm(residual, x, self._plain.t())
             return functional.linear(x, self._plain, self.bias).add_(residual)
         total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._packed, self.bias, "add")
         return total
+
+    def uniform(self, least: int) -> Linear:
+        """See `Product`."""
+        other = copy(self)
+        other._least = least
+        if self._packed is not None:
+            other._plain = None
+        return other
 
 
 @cache
@@ -98,6 +116,11 @@ def can_pack(dtype: torch.dtype) -> bool:
     wanted = functional.linear(x.to(dtype).float(), weight.to(dtype).float())
     tolerance = 8 * torch.finfo(dtype).eps * float(wanted.abs().max())
     return all(bool(error.abs().max() <= tolerance) for error in (found - wanted, added - 2 * wanted))
+
+
+def _filled(x: Tensor, rows: int) -> Tensor:
+    """`x` [M, n] with rows of zeros behind it."""
+    return functional.pad(x, (0, 0, 0, rows - x.shape[0]))
 
 
 def _pack(weight: Tensor) -> Tensor:

@@ -22,18 +22,12 @@ def never() -> bool:
 class ModelRunner:
     """A decoder and the cache that its keys and values live in. `interrupted` is read between layers."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        cache: PagedKVCache,
-        interrupted: Callable[[], bool] = never,
-        kernel: str = "torch_paged",
-    ) -> None:
-        """`kernel` is a name in KERNELS."""
+    def __init__(self, decoder: Decoder, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
         self.decoder = decoder
         self.cache = cache
         self._interrupted = interrupted
-        self._kernel = KERNELS[kernel](cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
+        kernel = KERNELS[decoder.kernel]
+        self._kernel = kernel(cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
 
     @property
     def context(self) -> int:

@@ -74,6 +74,7 @@ def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str
     if stats.num_drafted:
         yield from _draft_rows(stats, ascii_only)
     yield from _time_rows(stats)
+    yield "exact", f"{'yes' if stats.exact else 'no'}: {stats.exact_reason}"
     yield "cache", f"{stats.peak_blocks} blocks of {stats.block_size}, {stats.wasted_slots} slots empty"
     yield "contiguous", f"would hold {stats.contiguous_blocks} blocks"
     if stats.load_s is not None:

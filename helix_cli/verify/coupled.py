@@ -29,6 +29,7 @@ class CoupledRule(VerifyRule):
     """Accept while both picks agree. Races are run on the CPU, so that every device sees the same noise."""
 
     name = "coupled"
+    drafter_invariant = True
 
     def draw(self, scores: torch.Tensor, noise: Noise, position: int) -> Drawn:
         """The draft's pick."""

@@ -15,6 +15,7 @@ class GreedyRule(VerifyRule):
     """Accept while the draft equals the target's argmax. Reads nothing but the argmax, so raw logits do as scores."""
 
     name = "greedy"
+    drafter_invariant = True
 
     def scores(
         self,

@@ -28,6 +28,8 @@ class VerifyRule(Protocol):
     """
 
     name: str
+    drafter_invariant: bool = False
+    """Whether the text follows from the target's logits and the seed alone, whatever was drafted."""
 
     def scores(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,10 +20,10 @@ HEADS = Heads(num_heads=6, num_kv_heads=2, head_dim=8)
 class Pool:
     """A pool with stale numbers in every slot, and what each sequence in it really holds."""
 
-    def __init__(self, seed: int, scratch: int = 3, heads: Heads = HEADS) -> None:
+    def __init__(self, seed: int, heads: Heads = HEADS) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.heads = heads
-        shape = (2, heads.num_kv_heads, NUM_BLOCKS * BLOCK_SIZE + scratch, heads.head_dim)
+        shape = (2, heads.num_kv_heads, NUM_BLOCKS * BLOCK_SIZE, heads.head_dim)
         self.layers = [100 * torch.randn(shape, generator=self.generator) for _ in range(NUM_LAYERS)]
         self.free = torch.randperm(NUM_BLOCKS, generator=self.generator).tolist()
         self.past: dict[BlockTable, list[Tensor]] = {}
@@ -93,7 +95,7 @@ def test_one_sequence(kernel: str, first: int, length: int, contiguous: bool, fu
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("heads", [Heads(4, 4, 8), Heads(4, 1, 16), Heads(1, 1, 4)], ids=str)
 def test_head_counts(kernel: str, heads: Heads) -> None:
-    pool = Pool(seed=0, scratch=0, heads=heads)
+    pool = Pool(seed=0, heads=heads)
     check(pool, kernel, True, [pool.sequence(7, 4, False), pool.sequence(3, 18, True)])
 
 
@@ -120,7 +122,9 @@ def test_a_contiguous_table_is_read_without_a_copy(kernel: str) -> None:
     table, first, length = pool.sequence(20, 1, True)
     plan = KERNELS[kernel](pool.layers, BLOCK_SIZE, HEADS, True).plan([Span(table, 0, length, first)])
     qkv = torch.randn(1, HEADS.width)
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(record_shapes=True) as profile:
         plan(0, qkv, None)
-    operations = {event.key for event in profile.key_averages()}
-    assert not operations & {"aten::index_select", "aten::index", "aten::clone", "aten::contiguous", "aten::cat"}
+    copying = {"aten::index_select", "aten::index", "aten::clone", "aten::contiguous", "aten::cat"}
+    copied = [shape for event in profile.events() or () if event.name in copying for shape in event.input_shapes]
+    # The answer itself may be brought into order.
+    assert all(math.prod(shape) <= 2 * HEADS.query_width for shape in copied)

@@ -24,7 +24,7 @@ def wanted(length: int, before: int, window: int | None) -> torch.Tensor:
 def test_every_place_in_a_sequence(monkeypatch: pytest.MonkeyPatch, window: int | None, kept: int) -> None:
     monkeypatch.setattr(masks, "KEPT_ELEMENTS", kept)
     made = Masks(torch.float32, torch.device("cpu"))
-    for before in (0, 3, 1, 300, 2, 600) if window is None else range(window):
+    for before in (0, 3, 1, 300, 2, 600) if window is None else (*range(window), window + 9, 2):
         for length in (2, 5, 9):
             assert torch.equal(made.get(length, before, window), wanted(length, before, window))
             copies = made.get(length, before, window, copies=3)

@@ -18,9 +18,9 @@ from helix_cli.errors import MemoryLimitError
 BLOCK = 4
 
 
-def small_cache(num_blocks: int = 8, prefix_reuse: bool = True, num_scratch: int = 0) -> PagedKVCache:
+def small_cache(num_blocks: int = 8, prefix_reuse: bool = True) -> PagedKVCache:
     """One layer, one head, one number a slot."""
-    return PagedKVCache(1, 1, 1, num_blocks, BLOCK, torch.int64, "cpu", prefix_reuse, num_scratch)
+    return PagedKVCache(1, 1, 1, num_blocks, BLOCK, torch.int64, "cpu", prefix_reuse)
 
 
 def compute(cache: PagedKVCache, tokens: list[int]) -> BlockTable:
@@ -32,9 +32,9 @@ def compute(cache: PagedKVCache, tokens: list[int]) -> BlockTable:
 
 
 def test_the_layers_have_the_promised_shape_and_are_finite() -> None:
-    cache = PagedKVCache(3, 2, 5, 7, BLOCK, torch.bfloat16, "cpu", num_scratch=9)
-    assert (cache.num_blocks, cache.block_size, cache.num_slots, cache.num_scratch) == (7, 4, 28, 9)
-    assert [tuple(layer.shape) for layer in cache.layers] == [(2, 2, 37, 5)] * 3
+    cache = PagedKVCache(3, 2, 5, 7, BLOCK, torch.bfloat16, "cpu")
+    assert (cache.num_blocks, cache.block_size, cache.num_slots) == (7, 4, 28)
+    assert [tuple(layer.shape) for layer in cache.layers] == [(2, 2, 28, 5)] * 3
     assert len({layer.data_ptr() for layer in cache.layers}) == 3
     for layer in cache.layers:
         assert layer.dtype == torch.bfloat16 and not layer.any()

@@ -50,7 +50,15 @@ def finished_event(reason: FinishReason = FinishReason.STOP, drafted: int = 4, t
         trace.record_commit(now, 2)
     trace.record_time(0.1, 0.3, 0.0)
     trace.record_blocks(2, 17)
-    stats = summarise(trace, load_s=1.25, context=2048, now=1.0, process_to_first_token_s=3.5)
+    stats = summarise(
+        trace,
+        load_s=1.25,
+        context=2048,
+        exact=True,
+        exact_reason="no sum depends on company",
+        now=1.0,
+        process_to_first_token_s=3.5,
+    )
     return FinishedEvent(0, text, (1, 2, 3, 4, 5), reason, stats)
 
 

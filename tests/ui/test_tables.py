@@ -44,6 +44,7 @@ def test_every_number_is_there() -> None:
         "loading": "1.25 s",
         "start": "3.50 s to the first token, all counted",
         "threads": "2",
+        "exact": "yes: no sum depends on company",
     }
 
 
