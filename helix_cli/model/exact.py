@@ -27,7 +27,7 @@ from helix_cli.storage import Storage, read_record, write_record
 
 KIND: Final = "measurements"
 CHEAP_LAYER_BYTES: Final = 32 << 20
-"""Where a layer reads this much, exact mode costs less than 3 % at 500 tokens; docs/tradeoffs.md has the table."""
+"""Where a layer reads this much, a plain step costs less than 3 % more up to 500 tokens; docs/benchmarks.md."""
 LEAST_ROWS: Final = (1, 4)
 """Where a single row has a kernel of its own, it gets company: four rows cost less than two on some processors."""
 COMPANIES: Final = (100, 64, 33, 32, 17, 16, 13, 9, 7, 6, 8, 5, 4, 3, 2, 1, 1)
