@@ -31,8 +31,9 @@ CHEAP_LAYER_BYTES: Final = 32 << 20
 LEAST_ROWS: Final = (1, 4)
 """Where a single row has a kernel of its own, it gets company: four rows cost less than two on some processors."""
 COMPANIES: Final = (100, 64, 33, 32, 17, 16, 13, 9, 7, 6, 8, 5, 4, 3, 2, 1, 1)
-"""Rows of one pass that the probe tries, beside all of them together; of the last ones it compares the logits."""
+"""Rows of one pass that the probe tries, beside all of them together."""
 NUM_COMPARED: Final = 24
+"""Tokens whose logits are compared: those of the last companies. Of all others K/V are."""
 BLOCK_SIZE: Final = 16
 
 
@@ -72,13 +73,15 @@ def is_exact(decoder: Decoder) -> bool:
     """Whether two layers and the head give every token of a text the same bits however the text is cut into passes."""
     short = decoder.truncated(min(2, decoder.architecture.num_layers))
     generator = torch.Generator().manual_seed(0)
-    count = min(sum(COMPANIES), decoder.architecture.context)
+    context = decoder.architecture.context
+    companies = [rows for place, rows in enumerate(COMPANIES) if sum(COMPANIES[place:]) <= context]
+    count = sum(companies)
     tokens: list[int] = torch.randint(decoder.architecture.vocab_size, (count,), generator=generator).tolist()
     together, apart = _Text(short, tokens, shuffled=False), _Text(short, tokens, shuffled=True)
     together.feed(count, min(NUM_COMPARED, count))
-    for company in COMPANIES:
-        left = count - apart.table.num_computed
-        apart.feed(min(company, left), min(company, left, max(0, company + NUM_COMPARED - left)))
+    for rows in companies:
+        is_compared = count - apart.table.num_computed <= NUM_COMPARED
+        apart.feed(rows, rows if is_compared else 0)
     return together.equals(apart)
 
 
@@ -105,12 +108,10 @@ class _Text:
 
     def feed(self, count: int, num_logits: int) -> None:
         """One pass over the next `count` tokens."""
-        if count > 0:
-            first = self.table.num_computed
-            self._logits.append(
-                self._runner.forward([Row(self.table, self._tokens[first : first + count], num_logits)])
-            )
-            self.table.num_computed += count
+        first = self.table.num_computed
+        row = Row(self.table, self._tokens[first : first + count], num_logits)
+        self._logits.append(self._runner.forward([row]))
+        self.table.num_computed += count
 
     def equals(self, other: _Text) -> bool:
         """Whether K/V of the last layer and the logits are the same, bit for bit."""

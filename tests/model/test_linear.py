@@ -44,6 +44,23 @@ def test_products(
         assert torch.equal(residual, kept)
 
 
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("least", [1, 4])
+def test_a_uniform_product_runs_one_kernel_with_company_if_need_be(least: int, has_bias: bool) -> None:
+    weight, bias = random(48, 32), random(48) if has_bias else None
+    x, residual = random(6, 32), random(6, 48)
+    usual = Linear(weight, bias, packed=True)
+    product = usual.uniform(least)
+    assert (product._plain is None) == can_pack(torch.float32) and usual._plain is not None
+    for rows in (1, 3, 5):
+        whole, added = x[:rows].clone(), residual[:rows].clone()
+        if rows < least:
+            whole, added = (torch.cat([part, torch.zeros(least - rows, part.shape[1])]) for part in (whole, added))
+        kernel = usual.uniform(1)
+        assert torch.equal(product(x[:rows]), kernel(whole)[:rows])
+        assert torch.equal(product.add(x[:rows], residual[:rows]), kernel.add(whole, added)[:rows])
+
+
 def test_only_small_weights_are_held_twice() -> None:
     works = can_pack(torch.float32)
     for size, twice in ((8, works), (512, False)):
