@@ -77,6 +77,21 @@ def test_each_drafter_says_the_plain_text(pair: tuple[Path, Path], drafter: str)
     assert (spoken[0].stats.num_drafted > 0) == (drafter not in ("none", "ngram")) or drafter == "ngram"
 
 
+def test_the_statistics_say_whether_a_text_is_exact(pair: tuple[Path, Path]) -> None:
+    """With a rule that draws otherwise once there is a draft, equal logits are not enough."""
+    session = session_for(pair, *drafted_by(pair, "early_exit"), "model.exact=on")
+    [greedy] = collect(session, Prompt(0, QUESTION))
+    assert session.info.exact and greedy.stats.exact and greedy.stats.exact_reason == session.info.exact_reason
+    assert greedy.token_ids == collect(session_for(pair, "draft.kind=none"), Prompt(0, QUESTION))[0].token_ids
+    sampling = ("sampling.temperature=1.0", "model.exact=on")
+    [block] = collect(session_for(pair, *sampling), Prompt(0, QUESTION))
+    assert not block.stats.exact and "rule block keeps the law" in block.stats.exact_reason
+    assert collect(session_for(pair, *sampling, "sampling.seed=1"), Prompt(0, QUESTION))[0].stats.exact
+    for choice in ("off", "auto"):
+        [event] = collect(session_for(pair, f"model.exact={choice}"), Prompt(0, QUESTION))
+        assert not event.stats.exact and event.stats.exact_reason
+
+
 def test_a_stop_string_ends_text_and_tokens_alike(pair: tuple[Path, Path]) -> None:
     [whole] = collect(session_for(pair), Prompt(0, QUESTION))
     stop = whole.text[6:8]
