@@ -58,6 +58,8 @@ def choose_exactness(requested: str, decoder: Decoder, backend: Backend, storage
         reason = f"on {backend.description} a token's last bits depend on what else runs"
     elif requested == "auto" and _layer_bytes(decoder) < CHEAP_LAYER_BYTES:
         return without("auto leaves it off for a model as small as this, where it may cost more than 3 %")
+    elif requested == "auto" and not _is_free(decoder):
+        return without("auto leaves it off for float weights, where long prompts would take longer")
     elif (least := _least_rows(decoder, backend, storage)) is None:
         reason = "the matrix products of this machine give a token other last bits when more tokens run beside it"
     elif requested == "auto" and least > 1:
@@ -125,6 +127,12 @@ class _Text:
 def _layer_bytes(decoder: Decoder) -> float:
     """Bytes of weights that a layer reads, on average."""
     return (sum(product.num_bytes for product in decoder.products) - decoder.head.num_bytes) / len(decoder.layers)
+
+
+def _is_free(decoder: Decoder) -> bool:
+    """Whether most of what a pass multiplies by runs the very same kernels in exact mode."""
+    same = sum(product.num_bytes for product in decoder.products if product.uniform(1) is product)
+    return 2 * same > sum(product.num_bytes for product in decoder.products)
 
 
 def _least_rows(decoder: Decoder, backend: Backend, storage: Storage) -> int | None:

@@ -70,7 +70,7 @@ def _from_cache(loader: Loader, shape: Architecture, rounding: Int8Rounding) -> 
         tensors = rounding.cache.read(_part(index))
 
         def build(field: str, matrix: Matrix) -> Product:
-            return unpack(tensors, field, matrix, rounding.kernel) or loader.packed(field, matrix)
+            return unpack(tensors, field, matrix, rounding.kernel) or loader.in_float(field, matrix)
 
         return loader.layer(index, build) if index < shape.num_layers else loader.head(build)
 
@@ -115,7 +115,7 @@ class _Calibration:
         attend = self._attention(x.dtype)
         layers = []
         for index in range(self._shape.num_layers):
-            trace = _Trace(self._kernel)
+            trace = _Trace(loader, self._kernel)
             layer = loader.layer(index, trace.build)
             x = layer(x, rotation, attend)
             rounded = replace(
@@ -127,7 +127,7 @@ class _Calibration:
             )
             write(_part(index), trace.tensors)
             layers.append(rounded)
-        trace = _Trace(self._kernel)
+        trace = _Trace(loader, self._kernel)
         head = loader.head(trace.build)
         head(loader.assemble((), head).norm(x))
         product = trace.rounded(HEAD)
@@ -150,8 +150,8 @@ class _Calibration:
 class _Trace:
     """The matrices of one layer in float, what came into each, and what became of them."""
 
-    def __init__(self, kernel: Int8Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, loader: Loader, kernel: Int8Kernel) -> None:
+        self._loader, self._kernel = loader, kernel
         self._inputs: dict[str, Tensor] = {}
         self._weights: dict[str, tuple[Tensor, Tensor | None]] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -166,7 +166,7 @@ class _Trace:
         weight, bias = self._weights.pop(field)
         found = fit(weight, self._inputs.pop(field), self._kernel)
         self.tensors |= pack(field, found)
-        return Int8Linear(found, bias, self._kernel) if found else Linear(weight, bias, packed=True)
+        return Int8Linear(found, bias, self._kernel) if found else self._loader.float_product(weight, bias)
 
 
 class _Recording:

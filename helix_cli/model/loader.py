@@ -17,8 +17,9 @@ from helix_cli.errors import ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder, Layer
 from helix_cli.model.fields import DOWNLOAD_AGAIN
-from helix_cli.model.linear import Linear, Product
+from helix_cli.model.linear import Product
 from helix_cli.model.norm import RMSNorm
+from helix_cli.model.products import float_product
 from helix_cli.model.rope import RotaryTable, head_order
 from helix_cli.model.weights import Weights
 
@@ -168,8 +169,8 @@ class Loader:
         return RotaryTable(rope.frequencies(), rope.magnitude, shape.head_dim, self._dtype, self._backend.device)
 
     def layer(self, index: int, build: Build | None = None) -> Layer:
-        """One layer; `build` makes its matrices, packed float ones where it is left out."""
-        build = build or self.packed
+        """One layer; `build` makes its matrices, float ones where it is left out."""
+        build = build or self.in_float
         prefix = f"model.layers.{index}"
         fused = self._shape.fused_projections
         qkv = ("qkv_proj",) if fused else ("q_proj", "k_proj", "v_proj")
@@ -192,16 +193,20 @@ class Loader:
         )
 
     def head(self, build: Build | None = None) -> Product:
-        """A tied head is packed too, beside the embedding: it is the largest product of a small model."""
+        """A tied head is a product too, beside the embedding: it is the largest one of a small model."""
         tied = self._shape.tied
         if tied and HEAD in self._weights and not torch.equal(self._read(HEAD), self.embedding):
             raise ModelError(f"config.json ties the head to the embedding, but {HEAD} differs from it.", DOWNLOAD_AGAIN)
         name = (EMBEDDING if tied else HEAD).removesuffix(".weight")
-        return (build or self.packed)("head", Matrix(self._read_matrix, [name], None))
+        return (build or self.in_float)("head", Matrix(self._read_matrix, [name], None))
 
-    def packed(self, _: str, matrix: Matrix) -> Linear:
-        """A matrix in float, packed for the device."""
-        return Linear(matrix.weight(), matrix.bias(), self._backend.packed_linear)
+    def in_float(self, _: str, matrix: Matrix) -> Product:
+        """A matrix in float."""
+        return self.float_product(matrix.weight(), matrix.bias())
+
+    def float_product(self, weight: Tensor, bias: Tensor | None) -> Product:
+        """The product with a matrix [out, in], by the device's kernel for it."""
+        return float_product(weight, bias, self._backend)
 
     def _read_matrix(self, name: str) -> Tensor | None:
         if name == EMBEDDING:

@@ -16,7 +16,8 @@ from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8
 from helix_cli.model.int8 import Int8Linear, quantise
 from helix_cli.model.int8_kernels import best_kernel
-from helix_cli.model.linear import Linear, Product
+from helix_cli.model.linear import Product
+from helix_cli.model.products import float_product
 from helix_cli.storage import Storage, read_record, write_record
 
 KIND = "measurements"
@@ -83,7 +84,7 @@ class ProductSpeed:
             assert kernel is not None, "asked for only where there is one"
             make = lambda: Int8Linear(rounded, None, kernel)  # noqa: E731
         else:
-            make = lambda: Linear(weight.to(NUMBER_TYPES[name], copy=True), None, self._backend.packed_linear)  # noqa: E731
+            make = lambda: float_product(weight.to(NUMBER_TYPES[name], copy=True), None, self._backend)  # noqa: E731
         first = make()
         most = min(self._model_elements, COPIED_BYTES * weight.numel() // first.num_bytes)
         return [first, *(make() for _ in range(most // weight.numel() - 1))]

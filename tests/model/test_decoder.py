@@ -139,7 +139,11 @@ def test_a_ragged_batch_agrees_with_transformers(checkpoints: Checkpoints, case:
 
 
 @pytest.mark.parametrize("case", ["llama", "qwen2, window", "phi3", "llama, biases"])
-@pytest.mark.parametrize("changes", [{"packed_linear": False}, {"fused_attention": False}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"mixed_products": False}, {"packed_linear": False, "mixed_products": False}, {"fused_attention": False}],
+    ids=str,
+)
 def test_every_capability_agrees(text_of: Callable[..., Text], case: str, changes: dict[str, bool]) -> None:
     text = text_of(case, "shuffled", cpu(**changes))
     assert text.feed(20, num_logits=20) < CLOSE
@@ -152,7 +156,7 @@ def test_packed_products_agree(checkpoints: Checkpoints, monkeypatch: pytest.Mon
     monkeypatch.setattr("helix_cli.model.linear.SMALL", small)
     for case in ("llama, biases", "llama, tied"):
         path, model = checkpoints(case)
-        text = Text(runner_for(path), model, tokens_of(model, 40), contiguous_table(12))
+        text = Text(runner_for(path, cpu(mixed_products=False)), model, tokens_of(model, 40), contiguous_table(12))
         assert text.feed(20, num_logits=20) < CLOSE
         assert text.feed(5, num_logits=5, num_drafted=4) < CLOSE
         assert text.feed(1) < CLOSE

@@ -124,6 +124,16 @@ def test_auto_is_on_for_large_layers_only(
     assert choose_exactness("on", small, cpu, storage).is_on
 
 
+def test_auto_is_off_where_the_exact_kernels_are_others(small: Decoder, cpu: Backend, storage: Storage) -> None:
+    layers = tuple(
+        replace(layer, gate_up=Fickle(layer.gate_up, 1), down=Fickle(layer.down, 1)) for layer in small.layers
+    )
+    other = replace(small, layers=layers)
+    assert choose_exactness("on", other, cpu, storage).is_on
+    auto = choose_exactness("auto", other, cpu, storage)
+    assert not auto.is_on and "long prompts" in auto.reason
+
+
 def test_where_one_row_has_a_kernel_of_its_own_it_gets_company(small: Decoder, cpu: Backend, storage: Storage) -> None:
     one = fickle(small, 4)
     assert choose_exactness("on", one, cpu, storage).is_on

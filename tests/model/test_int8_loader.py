@@ -16,6 +16,7 @@ from helix_cli.core import Row
 from helix_cli.model import calibrate, weight_cache
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.float_native import NativeLinear
 from helix_cli.model.int8 import Int8Linear
 from helix_cli.model.int8_kernels import best_kernel
 from helix_cli.model.int8_loader import Int8Rounding, load_int8_decoder
@@ -97,7 +98,7 @@ def test_a_matrix_that_eight_bits_do_not_do_for_stays_wide(
     )
     monkeypatch.setattr(calibrate, "TOLERANCE", 0.1)
     for decoder in (load(path)[0], load(path)[0]):
-        assert all(isinstance(layer.down, Linear) for layer in decoder.layers)
+        assert all(isinstance(layer.down, (Linear, NativeLinear)) for layer in decoder.layers)
         assert all(isinstance(layer.qkv, Int8Linear) for layer in decoder.layers)
 
 

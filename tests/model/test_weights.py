@@ -15,6 +15,7 @@ from torch import Tensor
 from helix_cli.errors import ModelError
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.float_native import NativeLinear
 from helix_cli.model.linear import Linear
 from helix_cli.model.loader import load_decoder
 from helix_cli.model.weights import INDEX
@@ -181,14 +182,18 @@ class TestTiedHead:
         change(tied, lm_head__weight=torch.zeros(64, 32))
         assert "lm_head.weight differs" in refusal(tied).message
 
-    def test_is_not_held_twice_where_nothing_is_packed(self, tied: Path) -> None:
-        decoder = load(tied, packed_linear=False)
+    @pytest.mark.parametrize("own_kernel", [True, False])
+    def test_is_not_held_twice_where_nothing_is_packed(self, tied: Path, own_kernel: bool) -> None:
+        decoder = load(tied, packed_linear=False, mixed_products=own_kernel)
+        if isinstance(decoder.head, NativeLinear):
+            assert own_kernel and decoder.head._weight.data_ptr() == decoder.embedding.data_ptr()
+            return
         assert isinstance(decoder.head, Linear) and decoder.head._plain is not None
         assert decoder.head._plain.data_ptr() == decoder.embedding.data_ptr()
 
 
 def test_a_decoder_does_not_depend_on_its_file(checkpoint: Path) -> None:
-    decoder = load(checkpoint, packed_linear=False)
+    decoder = load(checkpoint, packed_linear=False, mixed_products=False)
     before = decoder.embedding.clone()
     (checkpoint / "model.safetensors").write_bytes(b"")
     assert torch.equal(decoder.embedding, before)
@@ -200,6 +205,6 @@ def test_a_decoder_does_not_depend_on_its_file(checkpoint: Path) -> None:
 def test_only_one_copy_of_large_weights_is_held(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("helix_cli.model.linear.SMALL", 0)
     for packed in (True, False):
-        linear = load(checkpoint, packed_linear=packed).layers[0].qkv
+        linear = load(checkpoint, packed_linear=packed, mixed_products=False).layers[0].qkv
         assert isinstance(linear, Linear)
         assert (linear._plain is None) == linear.packed == (linear._packed is not None)

@@ -1,0 +1,162 @@
+/* Rows of float times a matrix of float32 or bfloat16 weights, summed in float32.
+ *
+ * The weights lie as in the checkpoint, [n][k]. Each sum of a row with an output runs over k in the same order with the
+ * same operations, however many rows and outputs are computed beside it, so a row's result does not depend on others.
+ * Few rows wait for the stream of the weights. For many, a panel of outputs stays in the second-level cache and a
+ * stretch of k of the rows in the first.
+ */
+
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
+
+#ifdef __AVX512F__
+enum { WIDTH = 16 };
+#else
+enum { WIDTH = 8 };
+#endif
+enum { GROUP = 6, TILE = 4, PANEL = 32, STRETCH = 512, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
+
+typedef float vector __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
+typedef uint16_t halves __attribute__((vector_size(2 * WIDTH)));
+#define INLINE static inline __attribute__((always_inline))
+
+/* The vector of weights at w; a bfloat16 is the upper half of a float32. */
+INLINE vector load(const char *w, const int size) {
+    vector v;
+    if (size == 2) {
+        halves h;
+        memcpy(&h, w, sizeof h);
+        words u = __builtin_convertvector(h, words) << 16;
+        memcpy(&v, &u, sizeof v);
+    } else {
+        memcpy(&v, w, sizeof v);
+    }
+    return v;
+}
+
+INLINE float load_one(const char *w, const int size) {
+    uint32_t u;
+    if (size == 2) {
+        uint16_t h;
+        memcpy(&h, w, sizeof h);
+        u = (uint32_t)h << 16;
+    } else {
+        memcpy(&u, w, sizeof u);
+    }
+    float value;
+    memcpy(&value, &u, sizeof value);
+    return value;
+}
+
+/* Written out, because a compiler that may fuse does so in one place and not in another, and then the bits differ. */
+INLINE vector fused(vector a, vector b, vector c) {
+#if defined(__AVX512F__)
+    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+INLINE void step(const float *x, long k, const char *w, const int rows, const int outs, const int size,
+                 vector acc[GROUP][TILE]) {
+    vector wide[TILE];
+    for (int j = 0; j < outs; j++) wide[j] = load(w + j * k * size, size);
+    for (int r = 0; r < rows; r++) {
+        vector v;
+        memcpy(&v, x + r * k, sizeof v);
+        for (int j = 0; j < outs; j++) acc[r][j] = fused(v, wide[j], acc[r][j]);
+    }
+}
+
+/* Adds to `sums` the products of `rows` rows with `outs` outputs over k from `start` to `end`. Rows, outputs and size are
+ * constants wherever this is inlined, so that the sums are held in registers. */
+INLINE void tile(const float *x, long k, const char *w, long start, long end, const int rows, const int outs,
+                 const int size, vector sums[][PANEL]) {
+    vector acc[GROUP][TILE];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < outs; j++) acc[r][j] = sums[r][j];
+    const long line = LINE / size;
+    long i = start;
+    for (; i + line <= end; i += line) {
+        for (int j = 0; j < outs; j++) __builtin_prefetch(w + (j * k + i) * size + AHEAD);
+        for (long s = i; s < i + line; s += WIDTH) step(x + s, k, w + s * size, rows, outs, size, acc);
+    }
+    for (; i < end; i += WIDTH) step(x + i, k, w + i * size, rows, outs, size, acc);
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < outs; j++) sums[r][j] = acc[r][j];
+}
+
+/* A panel of outputs over one stretch of k, for a constant number of rows. */
+INLINE void stretch(const float *x, long k, const char *w, long start, long end, const int rows, long outs,
+                    const int size, vector sums[][PANEL]) {
+    const int most = rows <= 3 ? 4 : 2;
+    long j = 0;
+    for (; j + most <= outs; j += most)
+        tile(x, k, w + j * k * size, start, end, rows, most, size, (vector(*)[PANEL])&sums[0][j]);
+    for (; j < outs; j++) tile(x, k, w + j * k * size, start, end, rows, 1, size, (vector(*)[PANEL])&sums[0][j]);
+}
+
+#define BY_ROWS(size)                                                       \
+    switch (rows) {                                                         \
+    case 1: stretch(x, k, w, start, end, 1, outs, size, sums); break;       \
+    case 2: stretch(x, k, w, start, end, 2, outs, size, sums); break;       \
+    case 3: stretch(x, k, w, start, end, 3, outs, size, sums); break;       \
+    case 4: stretch(x, k, w, start, end, 4, outs, size, sums); break;       \
+    case 5: stretch(x, k, w, start, end, 5, outs, size, sums); break;       \
+    default: stretch(x, k, w, start, end, 6, outs, size, sums);             \
+    }
+
+static void group_stretch(const float *x, long k, const char *w, long start, long end, long rows, long outs, int size,
+                          vector sums[][PANEL]) {
+    if (size == 2) BY_ROWS(2) else BY_ROWS(4)
+}
+
+/* The sum of a vector's lanes, and of what of k fills no vector. */
+static float total(vector sum, const float *x, const char *w, long from, long k, int size) {
+    for (int half = WIDTH / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++) sum[lane] += sum[lane + half];
+    float all = sum[0];
+    for (long i = from; i < k; i++) all += x[i] * load_one(w + i * size, size);
+    return all;
+}
+
+/* y[m][n] = x[m][k] . w[n][k] (+ bias[n]) (+ added[m][n]), with w of float32 (size 4) or bfloat16 (size 2). */
+void helix_float(const float *x, long m, long k, const void *weights, int size, long n, const float *bias,
+                 const float *added, float *y, int threads) {
+    const char *w = weights;
+    long whole = k / WIDTH * WIDTH, groups = (m + GROUP - 1) / GROUP;
+    long most = groups ? (m + groups - 1) / groups : 1;
+    long width = CACHED / (k * size + 1) / TILE * TILE;
+    width = width < TILE ? TILE : width > PANEL ? PANEL : width;
+    long panels = (n + width - 1) / width, length = m <= GROUP ? whole : STRETCH;
+    /* Waking a second thread costs as much as a small product. */
+    if (m * n * k < ALONE) threads = 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long panel = 0; panel < panels; panel++) {
+        long column = panel * width, outs = n - column < width ? n - column : width;
+        const char *top = w + column * k * size;
+        for (long first = 0; first < m; first += most) {
+            long rows = m - first < most ? m - first : most;
+            vector sums[GROUP][PANEL];
+            memset(sums, 0, sizeof sums);
+            for (long start = 0; start < whole; start += length) {
+                long end = start + length < whole ? start + length : whole;
+                group_stretch(x + first * k, k, top, start, end, rows, outs, size, sums);
+            }
+            for (long r = first; r < first + rows; r++)
+                for (long j = 0; j < outs; j++) {
+                    float value = total(sums[r - first][j], x + r * k, top + j * k * size, whole, k, size);
+                    if (bias) value += bias[column + j];
+                    if (added) value += added[r * n + column + j];
+                    y[r * n + column + j] = value;
+                }
+        }
+    }
+}
