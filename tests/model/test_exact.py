@@ -125,8 +125,9 @@ def test_auto_is_on_for_large_layers_only(
 
 
 def test_auto_is_off_where_the_exact_kernels_are_others(small: Decoder, cpu: Backend, storage: Storage) -> None:
+    names = ("output", "gate_up", "down")
     layers = tuple(
-        replace(layer, gate_up=Fickle(layer.gate_up, 1), down=Fickle(layer.down, 1)) for layer in small.layers
+        replace(layer, **{name: Fickle(getattr(layer, name), 1) for name in names}) for layer in small.layers
     )
     other = replace(small, layers=layers)
     assert choose_exactness("on", other, cpu, storage).is_on
