@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,19 @@ WRITTEN = 128
 TOGETHER = 32
 REPLAYED_TIMES = 6
 TEMPERATURE = 0.8
+LIKELY = 64
+
+
+class Written(NamedTuple):
+    """Prompts with what a model wrote behind them, and the law that each written token was drawn from."""
+
+    rows: Tensor
+    """[B, prompt + T] token ids."""
+    prompt: int
+    likely: Tensor
+    """[B, T, N]: the likeliest tokens at each place, likeliest first."""
+    chances: Tensor
+    """[B, T, N]: their probabilities at temperature 1."""
 
 
 class Rollouts:
@@ -25,7 +38,7 @@ class Rollouts:
     def __init__(self, model: Any, material: Material, seed: int) -> None:
         self.model, self.material = model, material
         self.chooser = random.Random(seed)
-        self.kept: list[tuple[Tensor, int]] = []
+        self.kept: list[Written] = []
 
     def code_prompts(self, count: int) -> Tensor:
         """Return pieces of training code from random places."""
@@ -46,24 +59,27 @@ class Rollouts:
         return torch.tensor(max(by_length.values(), key=len))
 
     @torch.no_grad()
-    def write(self, count: int, length: int, greedy: bool, asked: bool = False) -> tuple[Tensor, int]:
-        """Continue prompts by a number of tokens; return rows [count, prompt + length] and the prompt's length."""
+    def write(self, count: int, length: int, greedy: bool, asked: bool = False) -> Written:
+        """Continue prompts by a number of tokens."""
         prompts = self.question_prompts(count) if asked else self.code_prompts(count)
         prompts = prompts.to(self.model.device)
         chosen = {"do_sample": False} if greedy else {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0}
-        rows: Tensor = self.model.generate(
+        out = self.model.generate(
             prompts,
             attention_mask=torch.ones_like(prompts),
             # A text that has ended goes on, so that all rows stay of one length.
             eos_token_id=None,
             pad_token_id=0,
             max_new_tokens=length,
-            min_new_tokens=length,
+            output_logits=True,
+            return_dict_in_generate=True,
             **chosen,
         )
-        return rows, prompts.shape[1]
+        best = [step.float().softmax(-1).topk(min(LIKELY, step.shape[-1])) for step in out.logits]
+        likely, chances = (torch.stack([getattr(one, part) for one in best], 1) for part in ("indices", "values"))
+        return Written(out.sequences, prompts.shape[1], likely.int(), chances)
 
-    def replayed(self, step: int, tokens: int) -> Iterator[tuple[Tensor, int]]:
+    def replayed(self, step: int, tokens: int) -> Iterator[Written]:
         """Yield batches of about so many written tokens in all; each text comes up a few times before it is let go."""
         needed = max(1, tokens // (TOGETHER * WRITTEN))
         for _ in range(needed):

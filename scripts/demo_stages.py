@@ -180,7 +180,7 @@ class LoopStage(Stage):
         length = CONTEXT // 2
         rows = self.text_rows(self.options.batch // 2 // length, length)
         yield next_token_loss(self.model, rows)
-        rows, prompt = self.rollouts.write(16, 128, greedy=True)
+        rows, prompt, *_ = self.rollouts.write(16, 128, greedy=True)
         again = repeats(rows[:, prompt:])
         scores = self.model(input_ids=rows[:, :-1], use_cache=False).logits[:, prompt - 1 :].float()
         chances = scores.softmax(-1).gather(2, rows[:, prompt:, None])[..., 0]
@@ -189,10 +189,10 @@ class LoopStage(Stage):
 
 
 class DraftStage(Stage):
-    """The draft learns the target's distribution over the training text, and what the target itself writes.
+    """The draft learns the target's distribution over the training text, and over what the target itself writes.
 
-    A draft is asked about the target's own text, so that text is what it must know best; there a drawn token
-    stands for the distribution, and the greedy one for the target's choice, with no pass of the target.
+    A draft is asked about the target's own text, so that text is what it must know best; there the distributions
+    were kept when the text was written, and the likeliest token, which greedy decoding asks for, counts once more.
     """
 
     name, lr = "draft", 2e-3
@@ -211,6 +211,7 @@ class DraftStage(Stage):
             wanted = self.target(input_ids=rows[:, :-1], use_cache=False).logits.float().log_softmax(-1)
         guessed = self.model(input_ids=rows[:, :-1], use_cache=False).logits.float().log_softmax(-1)
         yield 0.5 * (wanted.exp() * (wanted - guessed)).sum(-1).mean()
-        for rows, prompt in self.rollouts.replayed(self.step, self.options.batch * 3 // 4):
-            scores = self.model(input_ids=rows[:, :-1], use_cache=False).logits[:, prompt - 1 :].float()
-            yield F.cross_entropy(scores.flatten(0, 1), rows[:, prompt:].flatten())
+        for text in self.rollouts.replayed(self.step, self.options.batch * 3 // 4):
+            scores = self.model(input_ids=text.rows[:, :-1], use_cache=False).logits[:, text.prompt - 1 :].float()
+            known = scores.log_softmax(-1).gather(2, text.likely.long())
+            yield -0.5 * ((text.chances * known).sum(-1) + known[..., 0]).mean()

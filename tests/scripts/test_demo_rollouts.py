@@ -22,11 +22,12 @@ class Counting:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
-    def generate(self, prompts: torch.Tensor, **options: Any) -> torch.Tensor:
+    def generate(self, prompts: torch.Tensor, **options: Any) -> Any:
         self.calls.append(options)
         assert options["eos_token_id"] is None, "a text that ends early would be of another length"
         more = prompts[:, -1:] + 1 + torch.arange(options["max_new_tokens"])
-        return torch.cat([prompts, more], 1)
+        logits = [torch.nn.functional.one_hot(tokens, 2000) * 20.0 for tokens in more.unbind(1)]
+        return SimpleNamespace(sequences=torch.cat([prompts, more], 1), logits=logits)
 
 
 class Words:
@@ -53,7 +54,9 @@ def test_repeats_marks_the_ends_of_runs_that_were_there_before() -> None:
 
 
 def test_code_is_continued_from_random_places(rollouts: Rollouts) -> None:
-    rows, prompt = rollouts.write(3, 5, greedy=True)
+    rows, prompt, likely, chances = rollouts.write(3, 5, greedy=True)
+    assert likely.shape == chances.shape == (3, 5, demo_rollouts.LIKELY)
+    assert torch.equal(likely[..., 0].long(), rows[:, prompt:]) and float(chances[..., 0].min()) > 0.99
     assert prompt == demo_rollouts.CODE_PROMPT and rows.shape == (3, prompt + 5)
     assert all(torch.equal(row, torch.arange(int(row[0]), int(row[0]) + prompt + 5)) for row in rows)
     assert len(set(rows[:, 0].tolist())) > 1
@@ -74,6 +77,6 @@ def test_texts_are_replayed_and_new_ones_come_now_and_then(rollouts: Rollouts) -
     model: Any = rollouts.model
     for step in range(12):
         batches = list(rollouts.replayed(step, 2 * 4 * 8))
-        assert len(batches) == 2 and all(rows.shape[1] > prompt for rows, prompt in batches)
+        assert len(batches) == 2 and all(rows.shape[1] > prompt for rows, prompt, *_ in batches)
     assert len(model.calls) == 2 * 2, "two in each of the steps 0 and 6"
     assert {call["do_sample"] for call in model.calls} == {True, False}
