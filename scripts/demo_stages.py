@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scripts.demo_data import CONTEXT, Material
 from scripts.demo_pair import Muon, held_out_losses, next_token_loss
