@@ -18,7 +18,7 @@ enum { WIDTH = 16 };
 #else
 enum { WIDTH = 8 };
 #endif
-enum { GROUP = 6, TILE = 4, PANEL = 32, STRETCH = 512, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
+enum { GROUP = 6, FEW = 8, TILE = 4, PANEL = 32, ROOM = 5120, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
 
 typedef float vector __attribute__((vector_size(4 * WIDTH)));
 typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
@@ -65,7 +65,7 @@ INLINE vector fused(vector a, vector b, vector c) {
 }
 
 INLINE void step(const float *x, long k, const char *w, const int rows, const int outs, const int size,
-                 vector acc[GROUP][TILE]) {
+                 vector acc[FEW][TILE]) {
     vector wide[TILE];
     for (int j = 0; j < outs; j++) wide[j] = load(w + j * k * size, size);
     for (int r = 0; r < rows; r++) {
@@ -79,13 +79,14 @@ INLINE void step(const float *x, long k, const char *w, const int rows, const in
  * constants wherever this is inlined, so that the sums are held in registers. */
 INLINE void tile(const float *x, long k, const char *w, long start, long end, const int rows, const int outs,
                  const int size, vector sums[][PANEL]) {
-    vector acc[GROUP][TILE];
+    vector acc[FEW][TILE];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < outs; j++) acc[r][j] = sums[r][j];
-    const long line = LINE / size;
+    /* What comes next is the rest of these outputs, or this stretch of the next ones. */
+    const long line = LINE / size, ahead = start == 0 && end + WIDTH > k ? AHEAD : outs * k * size;
     long i = start;
     for (; i + line <= end; i += line) {
-        for (int j = 0; j < outs; j++) __builtin_prefetch(w + (j * k + i) * size + AHEAD);
+        for (int j = 0; j < outs; j++) __builtin_prefetch(w + (j * k + i) * size + ahead);
         for (long s = i; s < i + line; s += WIDTH) step(x + s, k, w + s * size, rows, outs, size, acc);
     }
     for (; i < end; i += WIDTH) step(x + i, k, w + i * size, rows, outs, size, acc);
@@ -96,7 +97,7 @@ INLINE void tile(const float *x, long k, const char *w, long start, long end, co
 /* A panel of outputs over one stretch of k, for a constant number of rows. */
 INLINE void stretch(const float *x, long k, const char *w, long start, long end, const int rows, long outs,
                     const int size, vector sums[][PANEL]) {
-    const int most = rows <= 3 ? 4 : 2;
+    const int most = rows <= 3 ? 4 : rows <= GROUP ? 2 : 1;
     long j = 0;
     for (; j + most <= outs; j += most)
         tile(x, k, w + j * k * size, start, end, rows, most, size, (vector(*)[PANEL])&sums[0][j]);
@@ -110,7 +111,9 @@ INLINE void stretch(const float *x, long k, const char *w, long start, long end,
     case 3: stretch(x, k, w, start, end, 3, outs, size, sums); break;       \
     case 4: stretch(x, k, w, start, end, 4, outs, size, sums); break;       \
     case 5: stretch(x, k, w, start, end, 5, outs, size, sums); break;       \
-    default: stretch(x, k, w, start, end, 6, outs, size, sums);             \
+    case 6: stretch(x, k, w, start, end, 6, outs, size, sums); break;       \
+    case 7: stretch(x, k, w, start, end, 7, outs, size, sums); break;       \
+    default: stretch(x, k, w, start, end, 8, outs, size, sums);             \
     }
 
 static void group_stretch(const float *x, long k, const char *w, long start, long end, long rows, long outs, int size,
@@ -132,10 +135,11 @@ void helix_float(const float *x, long m, long k, const void *weights, int size, 
                  const float *added, float *y, int threads) {
     const char *w = weights;
     long whole = k / WIDTH * WIDTH, groups = (m + GROUP - 1) / GROUP;
-    long most = groups ? (m + groups - 1) / groups : 1;
+    /* Up to FEW rows go over the weights once, at their pace; more are faster in groups that need fewer loads. */
+    long most = m <= FEW ? (m ? m : 1) : (m + groups - 1) / groups;
     long width = CACHED / (k * size + 1) / TILE * TILE;
     width = width < TILE ? TILE : width > PANEL ? PANEL : width;
-    long panels = (n + width - 1) / width, length = m <= GROUP ? whole : STRETCH;
+    long panels = (n + width - 1) / width, length = ROOM / most / WIDTH * WIDTH;
     /* Waking a second thread costs as much as a small product. */
     if (m * n * k < ALONE) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -144,7 +148,7 @@ void helix_float(const float *x, long m, long k, const void *weights, int size, 
         const char *top = w + column * k * size;
         for (long first = 0; first < m; first += most) {
             long rows = m - first < most ? m - first : most;
-            vector sums[GROUP][PANEL];
+            vector sums[FEW][PANEL];
             memset(sums, 0, sizeof sums);
             for (long start = 0; start < whole; start += length) {
                 long end = start + length < whole ? start + length : whole;
