@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,17 +10,12 @@ from typing import Any
 import torch
 
 from helix_cli.backend import open_backend
-from helix_cli.cache.paged import PagedKVCache
-from helix_cli.core import FinishReason, Request, SamplingParams, Sequence, StepOutput
-from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.depth import FixedDepth
-from helix_cli.engine.engine import Engine
-from helix_cli.engine.scheduler import Scheduler
+from helix_cli.checks.workbench import Workbench
+from helix_cli.checks.workbench import build as build_workbench
+from helix_cli.core import Request, SamplingParams
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.loader import load_decoder
-from helix_cli.model.runner import ModelRunner
-from helix_cli.verify.choose import choose_rule
 from tests.tiny import tiny_checkpoint
 
 EOS = frozenset({2})
@@ -46,111 +39,13 @@ def disturb(loaded: Decoder) -> None:
     loaded.embedding.add_(0.2 * torch.randn(loaded.embedding.shape, generator=generator))
 
 
-@dataclass
-class Outcome:
-    """What became of one request."""
-
-    tokens: list[int]
-    finish: FinishReason | None
-    sequence: Sequence
-
-
-@dataclass
-class Bench:
-    """An engine and the caches under it; `settings` are the arguments of `build`."""
-
-    engine: Engine
-    target_cache: PagedKVCache
-    outputs: list[StepOutput] = field(default_factory=list)
-
-    def run(
-        self,
-        requests: list[Request],
-        rule: str = "auto",
-        watches: dict[int, Callable[[int], bool]] | None = None,
-        after_step: Callable[[Bench], None] = lambda bench: None,
-    ) -> list[Outcome]:
-        """Runs requests to their ends, with every invariant checked between steps and nothing left behind."""
-        ids = [
-            self.engine.add(request, choose_rule(rule, request.params), (watches or {}).get(place))
-            for place, request in enumerate(requests)
-        ]
-        done: dict[int, Sequence] = {}
-        while not self.engine.idle:
-            output = self.engine.step()
-            self.outputs.append(output)
-            self.check()
-            done.update({sequence.id: sequence for sequence in output.finished})
-            after_step(self)
-        self.check()
-        assert self.target_cache.pool.num_used == 0, "blocks leaked"
-        return [Outcome(done[one].tokens[done[one].prompt_len :], done[one].finish, done[one]) for one in ids]
-
-    def check(self) -> None:
-        """Asserts the invariants of engine and drafter."""
-        self.engine.check()
-        check = getattr(self.engine.drafter, "check", None)
-        if check is not None:
-            check()
-
-
-def build(
-    drafter: str = "none",
-    k: int = 4,
-    *,
-    block_size: int = 4,
-    num_blocks: int = 64,
-    draft_blocks: int | None = None,
-    max_step_tokens: int = 64,
-    max_sequences: int = 8,
-    context: int = 128,
-    prefix_reuse: bool = True,
-    target: Decoder | None = None,
-    draft: Decoder | None = None,
-) -> Bench:
-    """An engine with one drafter over fresh caches."""
-    target = target or decoder("target")
-
-    def runner(model: Decoder, blocks: int) -> ModelRunner:
-        return ModelRunner(model, cache_for(model, blocks, block_size, prefix_reuse))
-
-    models: dict[str, Callable[[], Decoder]] = {
-        "model": lambda: draft or decoder("draft"),
-        "early_exit": lambda: target.truncated(1),
-    }
-    draft_runner = runner(models[drafter](), draft_blocks or num_blocks) if drafter in models else None
-    target_runner = runner(target, num_blocks)
-    scheduler = Scheduler(
-        target_runner.cache,
-        FixedDepth(k),
-        eos_ids=EOS,
-        context=context,
-        max_step_tokens=max_step_tokens,
-        max_sequences=max_sequences,
+def build(drafter: str = "none", k: int = 4, **settings: Any) -> Workbench:
+    """An engine over the tiny target, or another one; see `helix_cli.checks.workbench.build` for the settings."""
+    target = settings.pop("target", None) or decoder("target")
+    draft = settings.pop("draft", None) or (
+        decoder("draft") if drafter not in ("none", "ngram", "early_exit") else None
     )
-    setup = DraftSetup(
-        eos_ids=EOS,
-        target_vocab_size=target.architecture.vocab_size,
-        max_step_tokens=max_step_tokens,
-        ngram_min=1,
-        ngram_max=4,
-        runner=draft_runner,
-    )
-    return Bench(Engine(target_runner, scheduler, DRAFTERS[drafter](setup)), target_runner.cache)
-
-
-def cache_for(model: Decoder, blocks: int, block_size: int, prefix_reuse: bool = True) -> PagedKVCache:
-    """A pool that fits a model."""
-    return PagedKVCache(
-        model.architecture.num_layers,
-        model.architecture.num_kv_heads,
-        model.architecture.head_dim,
-        blocks,
-        block_size,
-        model.dtype,
-        "cpu",
-        prefix_reuse,
-    )
+    return build_workbench(target, drafter, k, eos_ids=EOS, draft=draft, **settings)
 
 
 def prompts(count: int, shared: int = 0, seed: int = 0) -> list[tuple[int, ...]]:

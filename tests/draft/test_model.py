@@ -5,12 +5,13 @@ from typing import Any
 import torch
 
 from helix_cli.cache.table import BlockTable
+from helix_cli.checks.workbench import cache_for
 from helix_cli.core import SamplingParams, Sequence
 from helix_cli.draft.model import ModelDrafter
 from helix_cli.model.runner import ModelRunner
 from helix_cli.stats import Trace
 from helix_cli.verify import RULES
-from tests.harness import EOS, SMALL, build, cache_for, decoder, requests
+from tests.harness import EOS, SMALL, build, decoder, requests
 
 
 def drafter(num_blocks: int = 64) -> ModelDrafter:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from helix_cli.backend import open_backend
+from helix_cli.checks.workbench import Workbench
 from helix_cli.core import Request, SamplingParams, StepPlan, Verdict
 from helix_cli.draft import DRAFTERS
 from helix_cli.model.architecture import read_architecture
@@ -25,7 +26,7 @@ from helix_cli.model.exact import LEAST_ROWS, is_exact
 from helix_cli.model.formats import why_no_int8
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.storage import Storage
-from tests.harness import Bench, build, disturb
+from tests.harness import build, disturb
 from tests.tiny import tiny_checkpoint
 
 FORMATS = {"float32": ("float32", "float32"), "bfloat16": ("bfloat16", "bfloat16"), "int8": ("float32", "int8")}
@@ -80,7 +81,7 @@ def prompt(length: int) -> tuple[int, ...]:
 class Run:
     """What a run said, and the logits at every position whose next token was committed: [tokens, V] a request."""
 
-    bench: Bench
+    bench: Workbench
     tokens: list[list[int]]
     logits: list[Tensor]
 

@@ -2,14 +2,15 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
 
-import numpy as np
 import pytest
 import torch
 
+from helix_cli.checks.law import at
+from helix_cli.checks.law import target_law as law_of
+from helix_cli.checks.statistics import chi_square
 from helix_cli.core import Request, SamplingParams
-from tests.harness import EOS, SMALL, build, cache_for, decoder
+from tests.harness import EOS, SMALL, build, decoder
 
 LENGTH, SAMPLES = 3, 2000
 PROMPT = tuple(range(3, SMALL["vocab_size"])) * 2
@@ -19,32 +20,8 @@ SIGMAS = 4.3
 
 
 def target_law(params: SamplingParams, prompt: tuple[int, ...] = PROMPT) -> dict[tuple[int, ...], float]:
-    """Probability of every text of at most LENGTH tokens after `prompt`; a text ends at its EOS."""
-    from helix_cli.cache.table import BlockTable
-    from helix_cli.core import Row
-    from helix_cli.model.runner import ModelRunner
-    from helix_cli.sampling import adjust, probabilities
-
-    model = decoder("target")
-    runner = ModelRunner(model, cache_for(model, 8, 16))
-    table = BlockTable()
-    table.append([0])
-
-    def law(tokens: tuple[int, ...]) -> list[float]:
-        logits = runner.forward([Row(table, list(tokens), num_logits=1)])
-        result: list[float] = probabilities(adjust(logits, params, tokens))[0].double().tolist()
-        return result
-
-    open_texts: dict[tuple[int, ...], float] = {(): 1.0}
-    ended: dict[tuple[int, ...], float] = {}
-    for _ in range(LENGTH):
-        longer: dict[tuple[int, ...], float] = {}
-        for text, chance in open_texts.items():
-            for token, share in enumerate(law(prompt + text)):
-                place = ended if token in EOS else longer
-                place[(*text, token)] = chance * share
-        open_texts = longer
-    return ended | open_texts
+    """Of the tiny target."""
+    return law_of(decoder("target"), prompt, params, EOS, LENGTH)
 
 
 @pytest.mark.parametrize(
@@ -61,32 +38,10 @@ def test_emitted_texts_follow_the_targets_law(drafter: str, rule: str, temperatu
     counts = Counter(tuple(outcome.tokens) for outcome in outcomes)
     assert set(counts) <= set(law), "a text that the target cannot say"
     for places in ((0,), (1,), (2,), (0, 1), (1, 2)):
-        statistic, freedom = chi_square(at(places, counts), at(places, law))
+        statistic, freedom = chi_square(at(places, counts), at(places, law), SAMPLES)
         assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5, f"tokens {places} do not follow the target's law"
     accepted = sum(one.num_accepted for output in bench.outputs for one in output.committed)
     assert accepted >= 20, "too few accepted drafts to say anything"
-
-
-def at(places: tuple[int, ...], weights: Mapping[tuple[int, ...], float]) -> dict[tuple[int, ...], float]:
-    """The weights of what stands at some places of the texts; a text that has ended has nothing (-1) there."""
-    found: dict[tuple[int, ...], float] = {}
-    for text, weight in weights.items():
-        tokens = tuple(text[place] if place < len(text) else -1 for place in places)
-        found[tokens] = found.get(tokens, 0.0) + weight
-    return found
-
-
-def chi_square(
-    counts: dict[tuple[int, ...], float], law: dict[tuple[int, ...], float], samples: int = SAMPLES
-) -> tuple[float, int]:
-    """Pearson's statistic and its degrees of freedom; texts expected fewer than 8 times share one cell."""
-    expected = np.array([chance * samples for chance in law.values()])
-    seen = np.array([float(counts.get(text, 0.0)) for text in law])
-    rare = expected < 8
-    if rare.any():
-        expected = np.append(expected[~rare], max(expected[rare].sum(), 1.0))
-        seen = np.append(seen[~rare], seen[rare].sum())
-    return float(((seen - expected) ** 2 / expected).sum()), len(expected) - 1
 
 
 def test_a_drawn_eos_stays_in_its_draft() -> None:

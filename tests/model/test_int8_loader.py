@@ -12,6 +12,7 @@ import torch
 
 from helix_cli.backend import open_backend
 from helix_cli.cache.table import BlockTable
+from helix_cli.checks.workbench import cache_for
 from helix_cli.core import Row
 from helix_cli.model import calibrate, weight_cache
 from helix_cli.model.architecture import read_architecture
@@ -26,7 +27,6 @@ from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import WeightCache
 from helix_cli.model.weights import Weights
 from helix_cli.storage import Storage
-from tests.harness import cache_for
 from tests.tiny import tiny_checkpoint
 
 pytestmark = pytest.mark.skipif(best_kernel() is None, reason="no exact integer products on this processor")

@@ -1,0 +1,161 @@
+"""Group files: config, checkpoints, tokenizers and templates are whole and belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from helix_cli.checks.check import Check, Outcome, Skip, judged
+from helix_cli.checks.subject import Subject
+from helix_cli.checks.texts import PROMPTS, SAMPLES
+from helix_cli.config import Config
+from helix_cli.errors import HelixError
+from helix_cli.model.architecture import read_architecture
+from helix_cli.model.loader import EMBEDDING, HEAD, IGNORED, expected_tensors
+from helix_cli.model.weights import DTYPES, Weights
+from helix_cli.text import TextStream
+from helix_cli.tokenizer import Tokenizer, first_difference
+
+
+def config(subject: Subject) -> Outcome:
+    """The effective config, written out and read back."""
+    again = Config.model_validate(subject.config.effective())
+    same = again == subject.config
+    return judged(same, "reads back as it is" if same else "reads back otherwise", config=subject.config.effective())
+
+
+def target(subject: Subject) -> Outcome:
+    """Every tensor of the target."""
+    return _complete(subject.target_path)
+
+
+def draft(subject: Subject) -> Outcome:
+    """Every tensor of the draft model."""
+    return _complete(_draft_path(subject))
+
+
+def _complete(path: Path) -> Outcome:
+    try:
+        shape, weights = read_architecture(path), Weights(path)
+        expected = expected_tensors(shape)
+        weights.require(expected, (*IGNORED, HEAD) if shape.tied else IGNORED)
+        for name in expected:
+            weights.read(name, shape.dtype if shape.dtype in DTYPES.values() else torch.float32)
+    except HelixError as error:
+        return judged(False, error.message, path=str(path))
+    count = sum(torch.Size(size).numel() for size in expected.values())
+    reason = f"{len(expected)} tensors, {count:,} parameters, all finite"
+    return judged(True, reason, path=str(path), tensors=len(expected), parameters=count, family=shape.family)
+
+
+def loaded(subject: Subject) -> Outcome:
+    """The embedding in memory against the file."""
+    decoder = subject.target
+    wanted = Weights(subject.target_path).read(EMBEDDING, decoder.dtype)
+    differing = int((decoder.embedding.cpu() != wanted).any(-1).sum())
+    return judged(differing == 0, f"{differing} of {len(wanted)} embeddings differ from the file", rows=len(wanted))
+
+
+def tokenizer(subject: Subject) -> Outcome:
+    """Texts to ids and back."""
+    size = subject.target.architecture.vocab_size
+    wrong = []
+    for text in (*PROMPTS, *SAMPLES):
+        ids = subject.tokenizer.encode(text)
+        if not ids or max(ids) >= size:
+            wrong.append(f"{text[:20]!r} has ids outside the vocabulary")
+        elif _squeezed(subject.tokenizer.decode(ids)) != _squeezed(text):
+            wrong.append(f"{text[:20]!r} comes back as {subject.tokenizer.decode(ids)[:20]!r}")
+    reason = wrong[0] if wrong else f"{len(PROMPTS) + len(SAMPLES)} texts come back, all ids below {size}"
+    return judged(not wrong, reason, vocab_size=size, faults=wrong)
+
+
+def _squeezed(text: str) -> str:
+    """Without blanks, of which some tokenizers add or drop one at an end."""
+    return "".join(text.split())
+
+
+def streaming(subject: Subject) -> Outcome:
+    """Token by token against all at once."""
+    wrong = []
+    for text in (*PROMPTS, *SAMPLES):
+        ids = subject.tokenizer.encode(text)
+        stream = TextStream(subject.tokenizer)
+        pieces = []
+        for token in ids:
+            stream.push(token)
+            pieces.append(stream.take())
+        pieces.append(stream.finish())
+        if "".join(pieces) != subject.tokenizer.decode(ids):
+            wrong.append(text[:20])
+    count = len(PROMPTS) + len(SAMPLES)
+    reason = f"{wrong[0]!r} streams otherwise" if wrong else f"{count} texts stream as they decode"
+    return judged(not wrong, reason, faults=wrong)
+
+
+def same_tokenizer(subject: Subject) -> Outcome:
+    """Target and draft speak to each other in ids."""
+    difference = first_difference(subject.tokenizer, Tokenizer(_draft_path(subject)))
+    return judged(difference is None, str(difference) if difference else "equal by content: ids are passed as they are")
+
+
+def context(subject: Subject) -> Outcome:
+    """The prompts and what is written after them, in both models' contexts."""
+    shape = read_architecture(subject.target_path)
+    contexts = {"target": shape.context}
+    if subject.draft_path is not None:
+        contexts["draft"] = read_architecture(subject.draft_path).context
+    longest = max(len(subject.tokenizer.encode(text)) for text in (*subject.own_prompts, *PROMPTS))
+    need = longest + subject.effort.num_tokens
+    short = [role for role, context in contexts.items() if context < need]
+    listed = ", ".join(f"{role} {context}" for role, context in contexts.items())
+    return judged(not short, f"{need} positions are needed; contexts: {listed}", needed=need, contexts=contexts)
+
+
+def template(subject: Subject) -> Outcome:
+    """One message through the chat template."""
+    if not subject.tokenizer.has_chat_template:
+        raise Skip("The model has no chat template.")
+    said = "What is a block table?"
+    message = [{"role": "user", "content": said}]
+    try:
+        open_text, closed_text = (subject.tokenizer.render_chat(message, opened) for opened in (True, False))
+        ids = subject.tokenizer.encode_chat(message)
+    except HelixError as error:
+        return judged(False, error.message)
+    holds = open_text.count(said) == 1 and open_text.startswith(closed_text) and bool(ids)
+    reason = f"renders {len(ids)} tokens" if holds else "the rendered text does not hold the message once"
+    return judged(holds, reason, rendered=open_text)
+
+
+def ends(subject: Subject) -> Outcome:
+    """The tokens that end a text."""
+    size = subject.target.architecture.vocab_size
+    ids = sorted(subject.eos_ids)
+    unknown = [one for one in ids if one >= size or subject.tokenizer.token(one) is None]
+    names = {one: subject.tokenizer.token(one) for one in ids}
+    if not ids:
+        return judged(False, "the checkpoint names no token that ends a text")
+    reason = f"{unknown[0]} is no token" if unknown else f"{', '.join(map(str, names.values()))}"
+    return judged(not unknown, reason, eos_ids=ids)
+
+
+def _draft_path(subject: Subject) -> Path:
+    if subject.draft_path is None:
+        raise Skip(f"Drafter {subject.config.draft.kind} has no checkpoint of its own.")
+    return subject.draft_path
+
+
+CHECKS = (
+    Check("files.config", "The config means the same when it is written out and read back.", config),
+    Check("files.target", "The target's checkpoint is complete and finite.", target),
+    Check("files.draft", "The draft's checkpoint is complete and finite.", draft),
+    Check("files.loaded", "What is in memory is what is in the file.", loaded),
+    Check("files.tokenizer", "Text comes back from its tokens, and every id has an embedding.", tokenizer),
+    Check("files.streaming", "Text that streams is the text that decodes.", streaming),
+    Check("files.same_tokenizer", "Target and draft mean the same by every id.", same_tokenizer),
+    Check("files.context", "The prompts and their answers fit both contexts.", context),
+    Check("files.template", "The chat template renders a message.", template),
+    Check("files.ends", "The tokens that end a text exist.", ends),
+)

@@ -1,0 +1,267 @@
+"""Group sampled: the law of sampled text is the target's own, by enumeration and by counting."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any
+
+import torch
+
+from helix_cli.checks.check import Check, Outcome, Result, Skip, judged
+from helix_cli.checks.checkpoints import TINY_EOS, TINY_VOCABULARY, tiny_pair
+from helix_cli.checks.enumeration import WARPS, World, emitted, structured_worlds, total_variation
+from helix_cli.checks.law import LENGTH, PLACES, Comparison, Sampled, compare, sample, target_law
+from helix_cli.checks.mutants import MUTANTS
+from helix_cli.checks.statistics import holm
+from helix_cli.checks.subject import Subject
+from helix_cli.checks.workbench import scores
+from helix_cli.core import Draft, Request, SamplingParams
+from helix_cli.sampling import probabilities
+from helix_cli.verify import RULES, token
+
+ALPHA = 1e-3
+"""A right engine fails any of the counted checks of one run with a chance below this."""
+EXACT = 1e-12
+"""Total variation that float64 rounding explains."""
+FULL = 1e-5
+"""The same in float32, over a whole vocabulary."""
+FEW = 4
+"""Tokens of the user's vocabulary that the enumeration over real logits keeps."""
+COUNTED = SamplingParams(temperature=1.0, top_k=6)
+"""Sampling of the counted texts: few enough that the law of three tokens is computed, not estimated."""
+MUTANT_SAMPLES = 1500
+COUPLED = SamplingParams(temperature=0.8, top_p=0.95)
+RANDOM_RULES = ("token", "block", "coupled")
+COUNTED_DRAFTERS = ("model", "ngram")
+
+
+def enumeration(subject: Subject, rule: str) -> Outcome:
+    """Every draft and every verdict, on laws with zeros, ties and certainties, and under every link of the chain."""
+    worlds = structured_worlds()
+    worlds |= {name: World(3, 2, 11, target_params=warp) for name, warp in WARPS.items()}
+    worlds |= {f"random {size}": World(size, 2, seed=size) for size in (2, 3, 4)}
+    variations = {name: _variation(rule, world) for name, world in worlds.items()}
+    worst = max(variations, key=lambda name: variations[name])
+    reason = f"total variation {variations[worst]:.1g} at most, over {len(worlds)} pairs of laws (limit {EXACT:.0e})"
+    return judged(variations[worst] < EXACT, reason, variations=variations)
+
+
+def _variation(rule: str, world: World) -> float:
+    law, _ = emitted(rule, world)
+    return total_variation(law, world.target_joint((), world.depth + 1))
+
+
+def real_world(subject: Subject) -> World:
+    """Target and draft after a prompt of the user's pair, over the FEW tokens that the target likes best."""
+    prompt = subject.prompts[0]
+    draft = _drafting(subject)
+    likeliest = subject.next_logits(prompt).float().topk(FEW).indices.tolist()
+    rows = []
+    for length in range(3):
+        for tokens in itertools.product(likeliest, repeat=length):
+            text = [*prompt, *tokens]
+            pair = [scores(model, text, len(text) - 1, 1)[0].double().cpu() for model in (subject.target, draft)]
+            rows.append([logits[likeliest] for logits in pair])
+    remaining = iter(rows)
+
+    def next_row(*_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        target, drafted = next(remaining)
+        return target, drafted
+
+    return World(FEW, 2, 0, next_row)
+
+
+def _drafting(subject: Subject) -> Any:
+    """The draft model, or the target's own first layer where there is none."""
+    return subject.draft if subject.draft is not None else subject.target.truncated(1)
+
+
+def real(subject: Subject, rule: str) -> Outcome:
+    """Drafts of two on the pair's own logits."""
+    world: World = subject.remember("real world", lambda: real_world(subject))
+    law, accepted = emitted(rule, world)
+    variation = total_variation(law, world.target_joint((), world.depth + 1))
+    reason = f"total variation {variation:.1g} over three tokens (limit {EXACT:.0e}); {accepted:.2f} of 2 kept"
+    return judged(variation < EXACT, reason, variation=variation, accepted=accepted)
+
+
+def whole_vocabulary(subject: Subject) -> Outcome:
+    """One drafted token, in float32, over every token of the vocabulary: what the rule does, summed up."""
+    prompt = subject.prompts[0]
+    p = probabilities(subject.next_logits(prompt)).cpu()
+    size = len(p)
+    logits = scores(_drafting(subject), prompt, len(prompt) - 1, 1)[0].cpu()
+    q = torch.zeros(size)
+    q[: len(logits)] = probabilities(logits)[:size]
+    q /= q.sum()
+    # One row for each token that might have been drafted; the rows are views of one.
+    draft = Draft(torch.arange(size), size, q.expand(size, size))
+    chances = torch.tensor(token.acceptances(p.expand(size, size), draft), dtype=torch.float64)
+    kept = q.double() * chances
+    weights = token.replacement(p.expand(size, size), draft, 0).double()
+    law = kept + (1.0 - kept.sum()) * weights / weights.sum()
+    variation = float((law - p.double()).abs().sum() / 2)
+    reason = f"total variation {variation:.1g} over {size} tokens (limit {FULL:.0e}); {float(kept.sum()):.0%} kept"
+    return judged(variation < FULL, reason, variation=variation, acceptance=float(kept.sum()))
+
+
+def counted(subject: Subject, drafter: str, rule: str) -> Outcome:
+    """Chi-square of the texts that the whole engine writes, corrected for all such tests of the run."""
+    found = subject.remember("counted", lambda: _count_all(subject))
+    sampled, comparisons, adjusted = found[drafter, rule]
+    return _judge_counts(sampled, comparisons, adjusted, len(found) * len(PLACES))
+
+
+def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Comparison], list[float]]]:
+    """Every drafter and rule; Holm's correction needs all p-values."""
+    prompt = subject.prompts[min(1, len(subject.prompts) - 1)]
+    law = target_law(subject.target, prompt, COUNTED, subject.eos_ids)
+    base, count = subject.seed * 10**6, subject.effort.num_samples
+    results: dict[tuple[str, str], tuple[Sampled, list[Comparison]]] = {}
+    for number, (drafter, rule) in enumerate(itertools.product(COUNTED_DRAFTERS, RANDOM_RULES)):
+        seeds = range(base + number * count, base + (number + 1) * count)
+        sampled = sample(
+            subject.target, drafter, RULES[rule], prompt, COUNTED, seeds, subject.eos_ids, _drafting(subject)
+        )
+        results[drafter, rule] = sampled, compare(sampled, law)
+    adjusted = iter(holm([one.p_value for _, several in results.values() for one in several]))
+    return {key: (sampled, several, [next(adjusted) for _ in several]) for key, (sampled, several) in results.items()}
+
+
+def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: list[float], num_tests: int) -> Outcome:
+    if sampled.num_drafted == 0:
+        raise Skip("Nothing was drafted, so the texts are plain ones.")
+    detectable = max(one.detectable(sampled.num_samples, ALPHA / num_tests) for one in comparisons)
+    least = min(adjusted)
+    reason = (
+        f"smallest p {least:.2g} after Holm (limit {ALPHA:g}), {sampled.num_samples} texts; a total variation of "
+        f"{detectable:.3f} would have been found; {sampled.num_accepted} of {sampled.num_drafted} drafted tokens kept"
+    )
+    evidence: dict[str, Any] = {
+        "samples": sampled.num_samples,
+        "drafted": sampled.num_drafted,
+        "accepted": sampled.num_accepted,
+        "alpha": ALPHA,
+        "tests": num_tests,
+        "detectable_variation": detectable,
+        "p_adjusted": adjusted,
+        "comparisons": [one.to_dict() for one in comparisons],
+    }
+    return judged(least >= ALPHA, reason, **evidence)
+
+
+def mutant(subject: Subject, name: str) -> Outcome:
+    """A rule with a classic mistake, over the built-in tiny pair, through the same sampling and the same test."""
+    target, draft = tiny_pair()
+    prompt = tuple(range(3, TINY_VOCABULARY)) * 2
+    law = target_law(target, prompt, COUNTED, TINY_EOS)
+    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + MUTANT_SAMPLES)
+
+    def least_p(rule: Any) -> tuple[float, Sampled]:
+        sampled = sample(target, "model", rule, prompt, COUNTED, seeds, TINY_EOS, draft)
+        return min(holm([one.p_value for one in compare(sampled, law)])), sampled
+
+    caught, sampled = least_p(MUTANTS[name])
+    sound, _ = subject.remember("sound", lambda: least_p(RULES["token"]))
+    reason = f"{MUTANTS[name].name}: p {caught:.1g} with the mistake, {sound:.2g} without (limit {ALPHA:g})"
+    return judged(
+        caught < ALPHA <= sound, reason, p_mutant=caught, p_sound=sound, samples=sampled.num_samples, alpha=ALPHA
+    )
+
+
+def coupled(subject: Subject, drafter: str) -> Outcome:
+    """Rule coupled: the sampled text equals plain text of the same seed."""
+    if drafter == "model" and subject.draft is None:
+        raise Skip("This pair has no draft model.")
+    length = min(subject.effort.num_tokens, 32)
+    requests = [
+        Request(prompt, SamplingParams(**(vars(COUPLED) | {"max_tokens": length, "seed": subject.seed + seed})))
+        for seed in range(subject.effort.num_seeds)
+        for prompt in subject.prompts[:2]
+    ]
+    room: dict[str, Any] = {"num_blocks": len(requests) * 16, "max_sequences": len(requests)}
+    plain = [one.tokens for one in subject.bench("none", **room).run(requests, "coupled")]
+    bench = subject.bench(drafter, **room)
+    texts = [one.tokens for one in bench.run(requests, "coupled")]
+    if bench.num_drafted == 0:
+        raise Skip(f"Drafter {drafter} found nothing to propose.")
+    differing = sum(one != other for one, other in zip(plain, texts, strict=True))
+    kept = f"{bench.num_accepted} of {bench.num_drafted} drafted tokens kept"
+    evidence = {"texts": len(texts), "differing": differing, "accepted": bench.num_accepted}
+    if not differing:
+        return Outcome(Result.PASS, f"{len(texts)} sampled texts equal; {kept}", evidence)
+    if subject.exact:
+        return Outcome(Result.FAIL, f"{differing} of {len(texts)} texts part in exact mode; {kept}", evidence)
+    return _explain(subject, requests, plain, texts, evidence)
+
+
+def _explain(
+    subject: Subject, requests: list[Request], plain: list[list[int]], texts: list[list[int]], evidence: dict[str, Any]
+) -> Outcome:
+    """Rounding explains a difference where the race between both tokens is that close."""
+    from helix_cli.sampling import Noise, Purpose, adjust
+
+    for request, one, other in zip(requests, plain, texts, strict=True):
+        place = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+        if place is None:
+            continue
+        prefix = [*request.prompt, *one[:place]]
+        row = adjust(subject.next_logits(prefix)[None], request.params, prefix)[0].cpu()
+        assert request.params.seed is not None
+        race = row + Noise(request.params.seed, 0).gumbel(len(prefix), Purpose.PICK, len(row))
+        margin = float(race[one[place]] - race[other[place]])
+        # A token that top-p has cut on one side and not on the other is as close a call.
+        if margin > 2 * subject.noise() / request.params.temperature and margin != float("inf"):
+            return Outcome(Result.FAIL, f"a text parts at token {place} by a margin of {margin:.2g}", evidence)
+    return Outcome(Result.TIE, f"{evidence['differing']} texts part where the race is within rounding", evidence)
+
+
+def rounds(subject: Subject) -> Outcome:
+    """Long texts of a rule that refuses often: what rounds share must not bend the law of a later token."""
+    target, draft = tiny_pair()
+    prompt = tuple(range(3, TINY_VOCABULARY))
+    params = SamplingParams(temperature=1.5, top_k=3)
+    law = target_law(target, prompt, params, TINY_EOS)
+    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + MUTANT_SAMPLES)
+    sampled = sample(target, "model", RULES["block"], prompt, params, seeds, TINY_EOS, draft, k=3)
+    comparisons = compare(sampled, law, ((0,), *PLACES, tuple(range(LENGTH))))
+    return _judge_counts(sampled, comparisons, holm([one.p_value for one in comparisons]), len(comparisons))
+
+
+CHECKS = (
+    *(
+        Check(
+            f"sampled.enumeration.{rule}",
+            f"Rule {rule} leaves every law as it is, summed over all drafts and verdicts.",
+            partial(enumeration, rule=rule),
+        )
+        for rule in ("token", "block")
+    ),
+    *(
+        Check(f"sampled.real.{rule}", f"Rule {rule} keeps the law of this pair's own logits.", partial(real, rule=rule))
+        for rule in ("token", "block")
+    ),
+    Check("sampled.vocabulary", "So does one drafted token over the whole vocabulary in float32.", whole_vocabulary),
+    *(
+        Check(
+            f"sampled.law.{drafter}.{rule}",
+            f"Texts of the whole engine follow the target's law, with drafter {drafter} and rule {rule}.",
+            partial(counted, drafter=drafter, rule=rule),
+        )
+        for drafter, rule in itertools.product(COUNTED_DRAFTERS, RANDOM_RULES)
+    ),
+    *(
+        Check(
+            f"sampled.coupled.{drafter}",
+            f"With rule coupled a seed gives the plain text, with drafter {drafter}.",
+            partial(coupled, drafter=drafter),
+        )
+        for drafter in ("model", "ngram", "early_exit")
+    ),
+    Check("sampled.rounds", "Refused drafts do not bend the law of what comes after them.", rounds),
+    *(
+        Check(f"sampled.mutant.{name}", f"This test would notice the mistake: {rule.name}.", partial(mutant, name=name))
+        for name, rule in MUTANTS.items()
+    ),
+)
