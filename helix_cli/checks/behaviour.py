@@ -159,11 +159,11 @@ def full_draft_pool(subject: Subject) -> Outcome:
     target, draft = tiny_pair()
     request = Request(tuple(range(3, 12)), SamplingParams(max_tokens=24, ignore_eos=True))
     plain = build(target, "none", K).run([request])[0].tokens
-    bench = build(target, "model", K, draft=draft, draft_blocks=3)
+    bench = build(target, "model", K, draft=draft, draft_blocks=5)
     same = bench.run([request])[0].tokens == plain
     assert isinstance(bench.engine.drafter, ModelDrafter)
     reason = f"{bench.num_drafted} tokens drafted, the text is {'the plain one' if same else 'another'}"
-    return judged(same and bench.num_drafted < 23, reason)
+    return judged(same and 0 < bench.num_drafted < 20, reason)
 
 
 def abort(subject: Subject) -> Outcome:

@@ -14,7 +14,7 @@ from helix_cli.checks.workbench import Scripted, Workbench, build, scores
 from helix_cli.core import Request, SamplingParams, Sequence
 from helix_cli.verify.choose import choose_rule
 
-STEPS = 300
+MOST_STEPS = 300
 TIGHT, ROOMY = 18, 200
 DRAFTERS = ("model", "ngram", "early_exit")
 AT_ONCE = 40
@@ -38,20 +38,21 @@ def _request(dice: random.Random, shared: tuple[int, ...]) -> Request:
 def workload(subject: Subject) -> Outcome:
     """Requests come, go, are aborted and preempted, in a pool that is too small; every step is followed by a check."""
     counts: dict[str, int] = {"steps": 0, "requests": 0, "aborted": 0, "preempted": 0, "reused": 0}
+    steps = min(MOST_STEPS, subject.effort.num_requests // 3)
     for number, drafter in enumerate(DRAFTERS):
         dice = random.Random(subject.seed * 10 + number)
         shared = tuple(dice.randrange(3, TINY_VOCABULARY) for _ in range(12))
         bench = _tiny(drafter, TIGHT)
         alive: list[int] = []
-        for step in range(STEPS + 500):
-            if step < STEPS and dice.random() < 0.4:
+        for step in range(steps + 500):
+            if step < steps and dice.random() < 0.4:
                 request = _request(dice, shared)
                 alive.append(bench.engine.add(request, choose_rule("auto", request.params)))
                 counts["requests"] += 1
             if alive and dice.random() < 0.1:
                 bench.engine.abort(alive.pop(dice.randrange(len(alive))))
                 counts["aborted"] += 1
-            if bench.engine.idle and step >= STEPS:
+            if bench.engine.idle and step >= steps:
                 break
             output = bench.engine.step()
             bench.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from helix_cli.checks.check import Check, Outcome, judged
 from helix_cli.checks.checkpoints import copy_tokenizer, write_checkpoint
-from helix_cli.checks.subject import Subject
+from helix_cli.checks.subject import Completed, Subject
 from helix_cli.checks.texts import LONG
 from helix_cli.model.architecture import read_architecture
 
@@ -34,11 +35,10 @@ Make = Callable[[Subject, Path], Refusal]
 """Makes the run; files may go into the folder."""
 
 
-def refused(subject: Subject, make: Make) -> Outcome:
-    """Runs it and looks at everything that a refusal owes its user."""
-    with TemporaryDirectory() as name:
-        refusal = make(subject, Path(name))
-        done = subject.helix(["generate", *refusal.arguments], refusal.stdin)
+def refused(subject: Subject, name: str) -> Outcome:
+    """Looks at everything that a refusal owes its user."""
+    runs: dict[str, Future[tuple[Refusal, Completed]]] = subject.remember("refusals", lambda: _start(subject))
+    refusal, done = runs[name].result()
     faults = []
     if done.code != REFUSED:
         faults.append(f"exit code {done.code} instead of {REFUSED}")
@@ -53,6 +53,21 @@ def refused(subject: Subject, make: Make) -> Outcome:
         faults.append("a traceback")
     reason = "; ".join(faults) or f"refused: {_sentence(done.err)}"
     return judged(not faults, reason, exit_code=done.code, stderr=done.err[-800:])
+
+
+def _start(subject: Subject) -> dict[str, Future[tuple[Refusal, Completed]]]:
+    """Starts all of them, as many at a time as the subject allows: most of each is the start of the program."""
+    subject.session.tokenizer  # noqa: B018 (Opened here, and not by several threads at once.)
+    pool = ThreadPoolExecutor(subject.processes)
+    runs = {name: pool.submit(_run, subject, make) for name, _, make in CASES}
+    pool.shutdown(wait=False)
+    return runs
+
+
+def _run(subject: Subject, make: Make) -> tuple[Refusal, Completed]:
+    with TemporaryDirectory() as name:
+        refusal = make(subject, Path(name))
+        return refusal, subject.helix(["generate", *refusal.arguments], refusal.stdin)
 
 
 def _sentence(err: str) -> str:
@@ -165,4 +180,4 @@ CASES: tuple[tuple[str, str, Make], ...] = (
     ("contradiction", "Settings that contradict each other are refused.", contradiction),
     ("without_effect", "An option that could not take effect is refused.", without_effect),
 )
-CHECKS = tuple(Check(f"input.{name}", proves, partial(refused, make=make)) for name, proves, make in CASES)
+CHECKS = tuple(Check(f"input.{name}", proves, partial(refused, name=name)) for name, proves, _ in CASES)

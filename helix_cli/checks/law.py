@@ -18,12 +18,15 @@ from helix_cli.sampling import adjust, probabilities
 from helix_cli.verify.rule import VerifyRule
 
 Text = tuple[int, ...]
-LENGTH = 3
-"""Tokens of a text whose law is compared: the first comes from the prefill, the others from drafts and verdicts."""
-PLACES = ((1,), (2,), (1, 2))
+LENGTH = 4
+"""Tokens of a text whose law is compared. The first comes from the prefill; a round makes the others: two drafted
+tokens, and the one that follows them."""
+PLACES = ((1,), (2,), (3,), (1, 2), (2, 3))
 """Which of those tokens are tested together."""
 AT_ONCE = 50
 """Texts that are written side by side."""
+SMALL_BLOCK = 4
+"""So that all but the end of the prompt, which every text has, is computed once."""
 
 
 def target_law(
@@ -95,14 +98,14 @@ def sample(
 
     One token more is asked for and not looked at: a draft reaches to the last place but one.
     """
-    room = num_blocks_for(len(prompt) + LENGTH + 1 + k, BLOCK_SIZE)
+    room = num_blocks_for(len(prompt) + LENGTH + 1 + k, SMALL_BLOCK)
     bench = build(
         target,
         drafter,
         k,
         eos_ids=eos_ids,
         draft=draft,
-        block_size=BLOCK_SIZE,
+        block_size=SMALL_BLOCK,
         num_blocks=room * AT_ONCE,
         max_sequences=AT_ONCE,
         max_step_tokens=AT_ONCE * (k + 2) + len(prompt),

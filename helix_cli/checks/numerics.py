@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -157,9 +158,14 @@ def reference(subject: Subject) -> Outcome:
     if free is not None and need > free:
         raise Skip(f"A second copy needs {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.")
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
-    factory = AutoModelForCausalLM
-    model = factory.from_pretrained(subject.target_path, dtype=subject.target.dtype, attn_implementation="eager")
+    factory: Any = AutoModelForCausalLM
+    logging.disable_progress_bar()
+    try:
+        model = factory.from_pretrained(subject.target_path, dtype=subject.target.dtype, attn_implementation="eager")
+    finally:
+        logging.enable_progress_bar()
     pairs = []
     with torch.no_grad():
         for tokens, _ in _texts(subject):

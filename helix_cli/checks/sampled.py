@@ -9,31 +9,22 @@ from typing import Any
 import torch
 
 from helix_cli.checks.check import Check, Outcome, Result, Skip, judged
-from helix_cli.checks.checkpoints import TINY_EOS, TINY_VOCABULARY, tiny_pair
+from helix_cli.checks.counting import COUNTED_DRAFTERS, RANDOM_RULES, counted, drafting, mutant, rounds
 from helix_cli.checks.enumeration import WARPS, World, emitted, structured_worlds, total_variation
-from helix_cli.checks.law import LENGTH, PLACES, Comparison, Sampled, compare, sample, target_law
 from helix_cli.checks.mutants import MUTANTS
-from helix_cli.checks.statistics import holm
 from helix_cli.checks.subject import Subject
 from helix_cli.checks.workbench import scores
 from helix_cli.core import Draft, Request, SamplingParams
 from helix_cli.sampling import probabilities
-from helix_cli.verify import RULES, token
+from helix_cli.verify import token
 
-ALPHA = 1e-3
-"""A right engine fails any of the counted checks of one run with a chance below this."""
 EXACT = 1e-12
 """Total variation that float64 rounding explains."""
 FULL = 1e-5
 """The same in float32, over a whole vocabulary."""
 FEW = 4
 """Tokens of the user's vocabulary that the enumeration over real logits keeps."""
-COUNTED = SamplingParams(temperature=1.0, top_k=6)
-"""Sampling of the counted texts: few enough that the law of three tokens is computed, not estimated."""
-MUTANT_SAMPLES = 1500
 COUPLED = SamplingParams(temperature=0.8, top_p=0.95)
-RANDOM_RULES = ("token", "block", "coupled")
-COUNTED_DRAFTERS = ("model", "ngram")
 
 
 def enumeration(subject: Subject, rule: str) -> Outcome:
@@ -55,7 +46,7 @@ def _variation(rule: str, world: World) -> float:
 def real_world(subject: Subject) -> World:
     """Target and draft after a prompt of the user's pair, over the FEW tokens that the target likes best."""
     prompt = subject.prompts[0]
-    draft = _drafting(subject)
+    draft = drafting(subject)
     likeliest = subject.next_logits(prompt).float().topk(FEW).indices.tolist()
     rows = []
     for length in range(3):
@@ -72,11 +63,6 @@ def real_world(subject: Subject) -> World:
     return World(FEW, 2, 0, next_row)
 
 
-def _drafting(subject: Subject) -> Any:
-    """The draft model, or the target's own first layer where there is none."""
-    return subject.draft if subject.draft is not None else subject.target.truncated(1)
-
-
 def real(subject: Subject, rule: str) -> Outcome:
     """Drafts of two on the pair's own logits."""
     world: World = subject.remember("real world", lambda: real_world(subject))
@@ -91,7 +77,7 @@ def whole_vocabulary(subject: Subject) -> Outcome:
     prompt = subject.prompts[0]
     p = probabilities(subject.next_logits(prompt)).cpu()
     size = len(p)
-    logits = scores(_drafting(subject), prompt, len(prompt) - 1, 1)[0].cpu()
+    logits = scores(drafting(subject), prompt, len(prompt) - 1, 1)[0].cpu()
     q = torch.zeros(size)
     q[: len(logits)] = probabilities(logits)[:size]
     q /= q.sum()
@@ -104,70 +90,6 @@ def whole_vocabulary(subject: Subject) -> Outcome:
     variation = float((law - p.double()).abs().sum() / 2)
     reason = f"total variation {variation:.1g} over {size} tokens (limit {FULL:.0e}); {float(kept.sum()):.0%} kept"
     return judged(variation < FULL, reason, variation=variation, acceptance=float(kept.sum()))
-
-
-def counted(subject: Subject, drafter: str, rule: str) -> Outcome:
-    """Chi-square of the texts that the whole engine writes, corrected for all such tests of the run."""
-    found = subject.remember("counted", lambda: _count_all(subject))
-    sampled, comparisons, adjusted = found[drafter, rule]
-    return _judge_counts(sampled, comparisons, adjusted, len(found) * len(PLACES))
-
-
-def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Comparison], list[float]]]:
-    """Every drafter and rule; Holm's correction needs all p-values."""
-    prompt = subject.prompts[min(1, len(subject.prompts) - 1)]
-    law = target_law(subject.target, prompt, COUNTED, subject.eos_ids)
-    base, count = subject.seed * 10**6, subject.effort.num_samples
-    results: dict[tuple[str, str], tuple[Sampled, list[Comparison]]] = {}
-    for number, (drafter, rule) in enumerate(itertools.product(COUNTED_DRAFTERS, RANDOM_RULES)):
-        seeds = range(base + number * count, base + (number + 1) * count)
-        sampled = sample(
-            subject.target, drafter, RULES[rule], prompt, COUNTED, seeds, subject.eos_ids, _drafting(subject)
-        )
-        results[drafter, rule] = sampled, compare(sampled, law)
-    adjusted = iter(holm([one.p_value for _, several in results.values() for one in several]))
-    return {key: (sampled, several, [next(adjusted) for _ in several]) for key, (sampled, several) in results.items()}
-
-
-def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: list[float], num_tests: int) -> Outcome:
-    if sampled.num_drafted == 0:
-        raise Skip("Nothing was drafted, so the texts are plain ones.")
-    detectable = max(one.detectable(sampled.num_samples, ALPHA / num_tests) for one in comparisons)
-    least = min(adjusted)
-    reason = (
-        f"smallest p {least:.2g} after Holm (limit {ALPHA:g}), {sampled.num_samples} texts; a total variation of "
-        f"{detectable:.3f} would have been found; {sampled.num_accepted} of {sampled.num_drafted} drafted tokens kept"
-    )
-    evidence: dict[str, Any] = {
-        "samples": sampled.num_samples,
-        "drafted": sampled.num_drafted,
-        "accepted": sampled.num_accepted,
-        "alpha": ALPHA,
-        "tests": num_tests,
-        "detectable_variation": detectable,
-        "p_adjusted": adjusted,
-        "comparisons": [one.to_dict() for one in comparisons],
-    }
-    return judged(least >= ALPHA, reason, **evidence)
-
-
-def mutant(subject: Subject, name: str) -> Outcome:
-    """A rule with a classic mistake, over the built-in tiny pair, through the same sampling and the same test."""
-    target, draft = tiny_pair()
-    prompt = tuple(range(3, TINY_VOCABULARY)) * 2
-    law = target_law(target, prompt, COUNTED, TINY_EOS)
-    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + MUTANT_SAMPLES)
-
-    def least_p(rule: Any) -> tuple[float, Sampled]:
-        sampled = sample(target, "model", rule, prompt, COUNTED, seeds, TINY_EOS, draft)
-        return min(holm([one.p_value for one in compare(sampled, law)])), sampled
-
-    caught, sampled = least_p(MUTANTS[name])
-    sound, _ = subject.remember("sound", lambda: least_p(RULES["token"]))
-    reason = f"{MUTANTS[name].name}: p {caught:.1g} with the mistake, {sound:.2g} without (limit {ALPHA:g})"
-    return judged(
-        caught < ALPHA <= sound, reason, p_mutant=caught, p_sound=sound, samples=sampled.num_samples, alpha=ALPHA
-    )
 
 
 def coupled(subject: Subject, drafter: str) -> Outcome:
@@ -215,18 +137,6 @@ def _explain(
         if margin > 2 * subject.noise() / request.params.temperature and margin != float("inf"):
             return Outcome(Result.FAIL, f"a text parts at token {place} by a margin of {margin:.2g}", evidence)
     return Outcome(Result.TIE, f"{evidence['differing']} texts part where the race is within rounding", evidence)
-
-
-def rounds(subject: Subject) -> Outcome:
-    """Long texts of a rule that refuses often: what rounds share must not bend the law of a later token."""
-    target, draft = tiny_pair()
-    prompt = tuple(range(3, TINY_VOCABULARY))
-    params = SamplingParams(temperature=1.5, top_k=3)
-    law = target_law(target, prompt, params, TINY_EOS)
-    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + MUTANT_SAMPLES)
-    sampled = sample(target, "model", RULES["block"], prompt, params, seeds, TINY_EOS, draft, k=3)
-    comparisons = compare(sampled, law, ((0,), *PLACES, tuple(range(LENGTH))))
-    return _judge_counts(sampled, comparisons, holm([one.p_value for one in comparisons]), len(comparisons))
 
 
 CHECKS = (

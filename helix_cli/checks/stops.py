@@ -20,8 +20,8 @@ def _stops(subject: Subject) -> Stops:
     text = subject.plain[0]
     found: dict[int, StopString] = {}
     for offset in subject.effort.offsets:
-        said = subject.tokenizer.decode(text[:offset])[-STOP_CHARACTERS:]
-        if not said.strip() or "\N{REPLACEMENT CHARACTER}" in said:
+        said = subject.tokenizer.decode(text[:offset])[-STOP_CHARACTERS:].rpartition("\N{REPLACEMENT CHARACTER}")[2]
+        if not said.strip():
             continue
 
         def make(stop: str = said) -> TextStream:

@@ -55,6 +55,8 @@ class Subject:
     seed: int
     helix: Callable[[Sequence[str], bytes], Completed]
     """Runs the program with these arguments and this stdin."""
+    processes: int = 1
+    """Runs of the program that may go on at the same time."""
     own_prompts: tuple[str, ...] = ()
     """The user's; used beside those that ship with the checks."""
     unopened: HelixError | None = None

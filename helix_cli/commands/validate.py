@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from helix_cli.config import Config
 
 STDOUT: Final = "-"
+PROCESSES: Final = 2
+"""Runs of the program at the same time."""
 WITH_EFFECT: Final = frozenset(
     {"--model", "--draft", "--dtype", "--weights", "--draft-weights", "--exact", "--device", "--drafter"}
 )
@@ -86,7 +88,7 @@ def run_checks(config: Config, effort: str, only: Sequence[str], seed: int, text
         from helix_cli.checks.runner import run
         from helix_cli.checks.subject import Subject
     checks = _chosen(only)
-    subject = Subject(config, EFFORTS[effort], seed, run_helix, texts)
+    subject = Subject(config, EFFORTS[effort], seed, run_helix, PROCESSES, texts)
     # A name that leads nowhere is no finding: nothing can be checked.
     subject.find_models()
     with ValidationProgress(len(checks)) as progress:

@@ -21,7 +21,7 @@ from helix_cli.backend import host
 from helix_cli.cache.paged import PagedKVCache
 from helix_cli.cache.pool import BlockPool
 from helix_cli.cache.table import BlockTable
-from helix_cli.checks import CHECKS, GROUPS, environment, sampled, server
+from helix_cli.checks import CHECKS, GROUPS, counting, environment, server
 from helix_cli.checks.check import Result
 from helix_cli.checks.effort import EFFORTS, Effort
 from helix_cli.checks.mutants import MUTANTS
@@ -30,6 +30,7 @@ from helix_cli.checks.subject import Completed, K, Subject
 from helix_cli.commands.settings import Choices
 from helix_cli.config import Config, load_config
 from helix_cli.core import FinishReason, Row, Verdict
+from helix_cli.draft import DRAFTERS
 from helix_cli.draft.model import ModelDrafter
 from helix_cli.engine.engine import Engine
 from helix_cli.engine.request_queue import RequestQueue
@@ -41,9 +42,10 @@ from helix_cli.session import Session
 from helix_cli.text import TextStream
 from helix_cli.tokenizer import Tokenizer
 from helix_cli.verify import RULES
+from helix_cli.verify.greedy import GreedyRule
 from tests.test_session import save_pair, settings
 
-SMALL = Effort("test", 2, 10, 250, 2, (1, 2, 3), (0, 3), 120, True)
+SMALL = Effort("test", 2, 10, 250, 2, (1, 2, 3, 5, 8), (0, 3), 180, True)
 
 
 def in_process(arguments: Sequence[str], stdin: bytes) -> Completed:
@@ -230,12 +232,26 @@ def coarse_weights(b: Breaking) -> None:
     b.disturb(3.0)
 
 
+def wrong_rule(rule: str) -> Break:
+    """The token after the right one follows every draft."""
+    return lambda b: b.judge(rule, next_word)
+
+
+def never_likeliest(b: Breaking) -> None:
+    judge = GreedyRule.judge
+
+    def changed(self: GreedyRule, scores: Any, draft: Any, noise: Any, position: int) -> Verdict:
+        return next_word(scores, draft, judge(self, scores, draft, noise, position))
+
+    b.patch.setattr(GreedyRule, "judge", changed)
+
+
 def one_law(drafter: str, rule: str) -> Break:
     """Every draft is accepted; only one drafter and one rule are counted."""
 
     def accept(b: Breaking) -> None:
-        b.patch.setattr(sampled, "COUNTED_DRAFTERS", (drafter,))
-        b.patch.setattr(sampled, "RANDOM_RULES", (rule,))
+        b.patch.setattr(counting, "COUNTED_DRAFTERS", (drafter,))
+        b.patch.setattr(counting, "RANDOM_RULES", (rule,))
         b.judge(rule, accept_all)
 
     return accept
@@ -246,7 +262,7 @@ def sound_mutant(name: str) -> Break:
 
     def replaced(b: Breaking) -> None:
         b.patch.setitem(MUTANTS, name, RULES["token"])  # type: ignore[arg-type]
-        b.patch.setattr(sampled, "MUTANT_SAMPLES", 200)
+        b.patch.setattr(counting, "TINY_SAMPLES", 200)
 
     return replaced
 
@@ -364,12 +380,8 @@ BREAKS: dict[str, Break] = {
     "numerics.batch": lambda b: b.bend(lambda rows: len(rows) > 1),
     "numerics.prefix": wrong_prefix,
     "numerics.quantised": coarse_weights,
-    "greedy.plain": lambda b: b.bend(lambda rows: len(rows) == 1 and rows[0].table.num_computed % 4 == 1),
-    **{
-        id: (lambda b, rule=id.split(".")[2]: b.judge(rule, next_word))
-        for id in CHECKS
-        if id.count(".") == 2 and id.startswith("greedy.")
-    },
+    "greedy.plain": never_likeliest,
+    **{f"greedy.{drafter}.{rule}": wrong_rule(rule) for drafter in DRAFTERS if drafter != "none" for rule in RULES},
     "greedy.depths": lambda b: b.judge("greedy", next_word),
     "greedy.penalty": lambda b: b.judge("greedy", next_word),
     "sampled.enumeration.token": set_attribute("helix_cli.verify.token.replacement", lambda p, draft, index: p[index]),

@@ -1,0 +1,105 @@
+"""Counts of the texts that an engine writes, tested against the target's law: this pair's, and a mutant's."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from helix_cli.checks.check import Outcome, Skip, judged
+from helix_cli.checks.checkpoints import TINY_EOS, TINY_VOCABULARY, tiny_pair
+from helix_cli.checks.law import LENGTH, PLACES, Comparison, Sampled, compare, sample, target_law
+from helix_cli.checks.mutants import MUTANTS
+from helix_cli.checks.statistics import holm
+from helix_cli.checks.subject import Subject
+from helix_cli.core import SamplingParams
+from helix_cli.model.decoder import Decoder
+from helix_cli.verify import RULES
+
+ALPHA = 1e-3
+"""A right engine fails any of the counted checks of one run with a chance below this."""
+COUNTED = SamplingParams(temperature=1.0, top_k=4)
+"""Sampling of the counted texts: few enough that the law of LENGTH tokens is computed, not estimated."""
+TINY_SAMPLES = 600
+RANDOM_RULES = ("token", "block", "coupled")
+COUNTED_DRAFTERS = ("model", "ngram")
+
+
+def drafting(subject: Subject) -> Decoder:
+    """The draft model, or the target's own first layer where there is none."""
+    return subject.draft if subject.draft is not None else subject.target.truncated(1)
+
+
+def counted(subject: Subject, drafter: str, rule: str) -> Outcome:
+    """Chi-square of the texts that the whole engine writes, corrected for all such tests of the run."""
+    found = subject.remember("counted", lambda: _count_all(subject))
+    sampled, comparisons, adjusted = found[drafter, rule]
+    return _judge_counts(sampled, comparisons, adjusted, len(found) * len(PLACES))
+
+
+def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Comparison], list[float]]]:
+    """Every drafter and rule; Holm's correction needs all p-values."""
+    prompt = subject.prompts[min(1, len(subject.prompts) - 1)]
+    law = target_law(subject.target, prompt, COUNTED, subject.eos_ids)
+    base, count = subject.seed * 10**6, subject.effort.num_samples
+    results: dict[tuple[str, str], tuple[Sampled, list[Comparison]]] = {}
+    for number, (drafter, rule) in enumerate(itertools.product(COUNTED_DRAFTERS, RANDOM_RULES)):
+        seeds = range(base + number * count, base + (number + 1) * count)
+        sampled = sample(
+            subject.target, drafter, RULES[rule], prompt, COUNTED, seeds, subject.eos_ids, drafting(subject)
+        )
+        results[drafter, rule] = sampled, compare(sampled, law)
+    adjusted = iter(holm([one.p_value for _, several in results.values() for one in several]))
+    return {key: (sampled, several, [next(adjusted) for _ in several]) for key, (sampled, several) in results.items()}
+
+
+def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: list[float], num_tests: int) -> Outcome:
+    if sampled.num_drafted == 0:
+        raise Skip("Nothing was drafted, so the texts are plain ones.")
+    detectable = max(one.detectable(sampled.num_samples, ALPHA / num_tests) for one in comparisons)
+    least = min(adjusted)
+    reason = (
+        f"smallest p {least:.2g} after Holm (limit {ALPHA:g}), {sampled.num_samples} texts; a total variation of "
+        f"{detectable:.3f} would have been found; {sampled.num_accepted} of {sampled.num_drafted} drafted tokens kept"
+    )
+    evidence: dict[str, Any] = {
+        "samples": sampled.num_samples,
+        "drafted": sampled.num_drafted,
+        "accepted": sampled.num_accepted,
+        "alpha": ALPHA,
+        "tests": num_tests,
+        "detectable_variation": detectable,
+        "p_adjusted": adjusted,
+        "comparisons": [one.to_dict() for one in comparisons],
+    }
+    return judged(least >= ALPHA, reason, **evidence)
+
+
+def mutant(subject: Subject, name: str) -> Outcome:
+    """A rule with a classic mistake, over the built-in tiny pair, through the same sampling and the same test."""
+    target, draft = tiny_pair()
+    prompt = tuple(range(3, TINY_VOCABULARY)) * 2
+    law = target_law(target, prompt, COUNTED, TINY_EOS)
+    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + TINY_SAMPLES)
+
+    def least_p(rule: Any) -> tuple[float, Sampled]:
+        sampled = sample(target, "model", rule, prompt, COUNTED, seeds, TINY_EOS, draft)
+        return min(holm([one.p_value for one in compare(sampled, law)])), sampled
+
+    caught, sampled = least_p(MUTANTS[name])
+    sound, _ = subject.remember("sound", lambda: least_p(RULES["token"]))
+    reason = f"{MUTANTS[name].name}: p {caught:.1g} with the mistake, {sound:.2g} without (limit {ALPHA:g})"
+    return judged(
+        caught < ALPHA <= sound, reason, p_mutant=caught, p_sound=sound, samples=sampled.num_samples, alpha=ALPHA
+    )
+
+
+def rounds(subject: Subject) -> Outcome:
+    """Long texts of a rule that refuses often: what rounds share must not bend the law of a later token."""
+    target, draft = tiny_pair()
+    prompt = tuple(range(3, TINY_VOCABULARY))
+    params = SamplingParams(temperature=1.5, top_k=3)
+    law = target_law(target, prompt, params, TINY_EOS)
+    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + TINY_SAMPLES)
+    sampled = sample(target, "model", RULES["block"], prompt, params, seeds, TINY_EOS, draft, k=3)
+    comparisons = compare(sampled, law, ((0,), *PLACES, tuple(range(LENGTH))))
+    return _judge_counts(sampled, comparisons, holm([one.p_value for one in comparisons]), len(comparisons))
