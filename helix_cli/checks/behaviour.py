@@ -14,7 +14,6 @@ from helix_cli.checks.greedy import verdict
 from helix_cli.checks.subject import K, Subject
 from helix_cli.checks.workbench import Scripted, build
 from helix_cli.core import FinishedEvent, FinishReason, Request, SamplingParams, TextEvent
-from helix_cli.draft.model import ModelDrafter
 from helix_cli.prompt import Prompt
 from helix_cli.verify.choose import choose_rule
 
@@ -159,11 +158,12 @@ def full_draft_pool(subject: Subject) -> Outcome:
     target, draft = tiny_pair()
     request = Request(tuple(range(3, 12)), SamplingParams(max_tokens=24, ignore_eos=True))
     plain = build(target, "none", K).run([request])[0].tokens
-    bench = build(target, "model", K, draft=draft, draft_blocks=5)
-    same = bench.run([request])[0].tokens == plain
-    assert isinstance(bench.engine.drafter, ModelDrafter)
-    reason = f"{bench.num_drafted} tokens drafted, the text is {'the plain one' if same else 'another'}"
-    return judged(same and 0 < bench.num_drafted < 20, reason)
+    roomy, tight = (build(target, "model", K, draft=draft, draft_blocks=blocks) for blocks in (64, 5))
+    roomy.run([request])
+    same = tight.run([request])[0].tokens == plain
+    counted = f"{tight.num_drafted} tokens drafted instead of {roomy.num_drafted}"
+    reason = f"{counted}, the text is {'the plain one' if same else 'another'}"
+    return judged(same and 0 < tight.num_drafted < roomy.num_drafted, reason)
 
 
 def abort(subject: Subject) -> Outcome:

@@ -37,8 +37,11 @@ Make = Callable[[Subject, Path], Refusal]
 
 def refused(subject: Subject, name: str) -> Outcome:
     """Looks at everything that a refusal owes its user."""
-    runs: dict[str, Future[tuple[Refusal, Completed]]] = subject.remember("refusals", lambda: _start(subject))
-    refusal, done = runs[name].result()
+    if subject.processes == 1:
+        refusal, done = _run(subject, CASES[name][1])
+    else:
+        runs: dict[str, Future[tuple[Refusal, Completed]]] = subject.remember("refusals", lambda: _start(subject))
+        refusal, done = runs[name].result()
     faults = []
     if done.code != REFUSED:
         faults.append(f"exit code {done.code} instead of {REFUSED}")
@@ -59,7 +62,7 @@ def _start(subject: Subject) -> dict[str, Future[tuple[Refusal, Completed]]]:
     """Starts all of them, as many at a time as the subject allows: most of each is the start of the program."""
     subject.session.tokenizer  # noqa: B018 (Opened here, and not by several threads at once.)
     pool = ThreadPoolExecutor(subject.processes)
-    runs = {name: pool.submit(_run, subject, make) for name, _, make in CASES}
+    runs = {name: pool.submit(_run, subject, make) for name, (_, make) in CASES.items()}
     pool.shutdown(wait=False)
     return runs
 
@@ -165,19 +168,20 @@ def without_effect(subject: Subject, folder: Path) -> Refusal:
     return Refusal(["--output", str(folder / "out.jsonl"), "Hello"], "--output cannot take effect without --input")
 
 
-CASES: tuple[tuple[str, str, Make], ...] = (
-    ("empty", "An empty prompt is refused.", empty),
-    ("too_long", "A prompt longer than the context is refused before any weight is read.", too_long),
-    ("not_text", "A prompt that is not text is refused.", not_text),
-    ("bad_line", "A broken line of a file of prompts is named.", bad_line),
-    ("bad_key", "A key that would be ignored is refused, with the one that was meant.", bad_key),
-    ("results_there", "Results that are there already are not written over.", results_there),
-    ("no_model", "A model that is not there is named.", no_model),
-    ("pickled", "Pickled weights are refused.", pickled),
-    ("not_finite", "A checkpoint with a value that is not finite is refused by the tensor's name.", not_finite),
-    ("unknown_setting", "An unknown setting is refused, with the one that was meant.", unknown_setting),
-    ("out_of_range", "A setting out of its range is refused.", out_of_range),
-    ("contradiction", "Settings that contradict each other are refused.", contradiction),
-    ("without_effect", "An option that could not take effect is refused.", without_effect),
-)
-CHECKS = tuple(Check(f"input.{name}", proves, partial(refused, name=name)) for name, proves, _ in CASES)
+CASES: dict[str, tuple[str, Make]] = {
+    "empty": ("An empty prompt is refused.", empty),
+    "too_long": ("A prompt longer than the context is refused before any weight is read.", too_long),
+    "not_text": ("A prompt that is not text is refused.", not_text),
+    "bad_line": ("A broken line of a file of prompts is named.", bad_line),
+    "bad_key": ("A key that would be ignored is refused, with the one that was meant.", bad_key),
+    "results_there": ("Results that are there already are not written over.", results_there),
+    "no_model": ("A model that is not there is named.", no_model),
+    "pickled": ("Pickled weights are refused.", pickled),
+    "not_finite": ("A checkpoint with a value that is not finite is refused by the tensor's name.", not_finite),
+    "unknown_setting": ("An unknown setting is refused, with the one that was meant.", unknown_setting),
+    "out_of_range": ("A setting out of its range is refused.", out_of_range),
+    "contradiction": ("Settings that contradict each other are refused.", contradiction),
+    "without_effect": ("An option that could not take effect is refused.", without_effect),
+}
+"""By name: what it proves, and the run."""
+CHECKS = tuple(Check(f"input.{name}", proves, partial(refused, name=name)) for name, (proves, _) in CASES.items())

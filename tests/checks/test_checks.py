@@ -177,12 +177,15 @@ def damaged(b: Breaking, path: Path | None, change: Callable[[dict[str, torch.Te
 
 def not_finite_target(b: Breaking) -> None:
     b.subject.target_path = damaged(
-        b, b.subject.target_path, lambda tensors: tensors["model.norm.weight"].fill_(torch.nan) and None
+        b, b.subject.target_path, lambda tensors: tensors.update({"model.norm.weight": torch.full((64,), torch.nan)})
     )
 
 
 def incomplete_draft(b: Breaking) -> None:
-    b.subject.draft_path = damaged(b, b.subject.draft_path, lambda tensors: tensors.pop("model.norm.weight") and None)
+    def shorten(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["model.norm.weight"]
+
+    b.subject.draft_path = damaged(b, b.subject.draft_path, shorten)
 
 
 def other_tokenizer(b: Breaking) -> None:
@@ -220,11 +223,11 @@ def not_exact(b: Breaking) -> None:
 def wrong_prefix(b: Breaking) -> None:
     match = PagedKVCache.match_prefix
 
-    def reversed_blocks(cache: PagedKVCache, tokens: Sequence[int]) -> BlockTable:
+    def one_block_twice(cache: PagedKVCache, tokens: Sequence[int]) -> BlockTable:
         table = match(cache, tokens)
-        return BlockTable(table.blocks[::-1], table.hashes, table.num_computed)
+        return BlockTable([*table.blocks[1:2], *table.blocks[1:]], table.hashes, table.num_computed)
 
-    b.patch.setattr(PagedKVCache, "match_prefix", reversed_blocks)
+    b.patch.setattr(PagedKVCache, "match_prefix", one_block_twice)
 
 
 def coarse_weights(b: Breaking) -> None:
