@@ -25,7 +25,7 @@ from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
-    "validate": "Prove, on this machine, that speculation changes nothing.",
+    "validate": "Prove, on this machine and with these models, that speculation changes nothing.",
     "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""

@@ -19,7 +19,8 @@ ALPHA = 1e-3
 """A right engine fails any of the counted checks of one run with a chance below this."""
 COUNTED = SamplingParams(temperature=1.0, top_k=4)
 """Sampling of the counted texts: few enough that the law of LENGTH tokens is computed, not estimated."""
-TINY_SAMPLES = 600
+LEAST_TINY, MOST_TINY = 250, 600
+"""Texts of the tiny pair: fewer would not show every mistake, and more show nothing else."""
 RANDOM_RULES = ("token", "block", "coupled")
 COUNTED_DRAFTERS = ("model", "ngram")
 
@@ -74,12 +75,17 @@ def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: lis
     return judged(least >= ALPHA, reason, **evidence)
 
 
+def _tiny_seeds(subject: Subject) -> range:
+    count = max(LEAST_TINY, min(MOST_TINY, subject.effort.num_samples))
+    return range(subject.seed * 10**6, subject.seed * 10**6 + count)
+
+
 def mutant(subject: Subject, name: str) -> Outcome:
     """A rule with a classic mistake, over the built-in tiny pair, through the same sampling and the same test."""
     target, draft = tiny_pair()
     prompt = tuple(range(3, TINY_VOCABULARY)) * 2
     law = target_law(target, prompt, COUNTED, TINY_EOS)
-    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + TINY_SAMPLES)
+    seeds = _tiny_seeds(subject)
 
     def least_p(rule: Any) -> tuple[float, Sampled]:
         sampled = sample(target, "model", rule, prompt, COUNTED, seeds, TINY_EOS, draft)
@@ -99,7 +105,7 @@ def rounds(subject: Subject) -> Outcome:
     prompt = tuple(range(3, TINY_VOCABULARY))
     params = SamplingParams(temperature=1.5, top_k=3)
     law = target_law(target, prompt, params, TINY_EOS)
-    seeds = range(subject.seed * 10**6, subject.seed * 10**6 + TINY_SAMPLES)
+    seeds = _tiny_seeds(subject)
     sampled = sample(target, "model", RULES["block"], prompt, params, seeds, TINY_EOS, draft, k=3)
     comparisons = compare(sampled, law, ((0,), *PLACES, tuple(range(LENGTH))))
     return _judge_counts(sampled, comparisons, holm([one.p_value for one in comparisons]), len(comparisons))

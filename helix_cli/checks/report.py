@@ -51,7 +51,7 @@ class ModelRecord(Record):
     weights: str | None
     """How its matrices are stored in memory; None where it was not opened."""
     sha256: dict[str, str]
-    """Of every file of the checkpoint that was read, by name."""
+    """Of every file of the checkpoint, by name; empty where no report was asked for."""
 
 
 class Report(Record):

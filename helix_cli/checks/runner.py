@@ -30,8 +30,13 @@ def run(
     subject: Subject,
     begin: Callable[[Check], None],
     tell: Tell,
+    *,
+    with_hashes: bool,
 ) -> Report:
-    """Runs every check; `begin` hears which is next, `tell` what came of it. Ctrl-C ends it with what there is."""
+    """Runs every check; `begin` hears which is next, `tell` what came of it. Ctrl-C ends it with what there is.
+
+    `with_hashes` reads the checkpoints once more, for a report that is kept.
+    """
     started, clock = datetime.now(UTC), time.perf_counter()
     wanted = list(checks)
     records: list[CheckRecord] = []
@@ -61,7 +66,7 @@ def run(
         interrupted=interrupted,
         hardware=_hardware(subject),
         versions=_versions(),
-        models=tuple(_models(subject, {} if opened is None else subject.formats)),
+        models=tuple(_models(subject, {} if opened is None else subject.formats, with_hashes)),
         config=subject.config.effective(),
         exact=None if opened is None else opened.exact,
         exact_reason=None if opened is None else opened.exact_reason,
@@ -124,11 +129,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _models(subject: Subject, formats: dict[str, str]) -> Iterable[ModelRecord]:
+def _models(subject: Subject, formats: dict[str, str], with_hashes: bool) -> Iterable[ModelRecord]:
     paths: dict[str, Path | None] = {"target": subject.target_path, "draft": subject.draft_path}
     for role, path in paths.items():
         if path is not None:
-            yield ModelRecord(role=role, path=str(path), weights=formats.get(role), sha256=content_hashes(path))
+            hashes = content_hashes(path) if with_hashes else {}
+            yield ModelRecord(role=role, path=str(path), weights=formats.get(role), sha256=hashes)
 
 
 def content_hashes(folder: Path) -> dict[str, str]:

@@ -71,7 +71,9 @@ def _validate(
     _check_outputs(as_json, html)
     config = choices.load(notice)
     texts = tuple(_text(one.text) for one in read_prompts(prompts, chat=False)) if prompts is not None else ()
-    report = run_checks(config, "quick" if quick else "full" if full else "default", only or [], seed, texts)
+    effort = "quick" if quick else "full" if full else "default"
+    is_kept = as_json is not None or html is not None
+    report = run_checks(config, effort, only or [], seed, texts, with_hashes=is_kept)
     _write(report, as_json, html)
     if report.interrupted:
         raise typer.Exit(EXIT_CODE)
@@ -81,7 +83,9 @@ def _validate(
 validate = with_settings(_validate, without=OPTIONS.keys() - WITH_EFFECT)
 
 
-def run_checks(config: Config, effort: str, only: Sequence[str], seed: int, texts: tuple[str, ...]) -> Report:
+def run_checks(
+    config: Config, effort: str, only: Sequence[str], seed: int, texts: tuple[str, ...], *, with_hashes: bool
+) -> Report:
     """Runs what was asked for, with progress on stderr. Raises HelixError for models that are not there."""
     with working("Loading"), garbage_ignored():
         from helix_cli.checks.effort import EFFORTS
@@ -97,6 +101,7 @@ def run_checks(config: Config, effort: str, only: Sequence[str], seed: int, text
             subject,
             lambda check: progress.begin(check.group, check.id),
             lambda record: progress.end(record.result),
+            with_hashes=with_hashes,
         )
 
 

@@ -265,7 +265,6 @@ def sound_mutant(name: str) -> Break:
 
     def replaced(b: Breaking) -> None:
         b.patch.setitem(MUTANTS, name, RULES["token"])  # type: ignore[arg-type]
-        b.patch.setattr(counting, "TINY_SAMPLES", 200)
 
     return replaced
 
