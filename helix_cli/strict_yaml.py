@@ -41,6 +41,9 @@ def parse(text: str, name: str) -> Any:
         problem = error.problem
     except yaml.YAMLError:
         place, problem = "", "it holds a character that YAML does not allow"
+    except (ValueError, TypeError, LookupError, AttributeError):
+        # What Python says of a date such as 2001-99-99, a number of 5000 digits or `!!bool maybe`.
+        place, problem = "", "it holds a value that means nothing"
     except RecursionError:
         place, problem = "", "it is nested too deeply"
     raise ConfigError(f"{name}{place} does not parse as YAML: {problem}.", "Mend the YAML; quoting a text often helps.")

@@ -25,7 +25,7 @@ from helix_cli.text import TextStream
 from helix_cli.tokenizer import Tokenizer
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
-EXAMPLES = int(os.environ.get("HELIX_FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("HELIX_FUZZ_EXAMPLES", "25"))
 """More of them for a longer search: HELIX_FUZZ_EXAMPLES=20000."""
 fuzz = settings(
     max_examples=EXAMPLES,
@@ -54,6 +54,9 @@ def written(content: bytes, read: Any) -> None:
 @example(b"? {a: b}\n: c")
 @example(b"model: !!python/object:os.system x")
 @example(b"[" * 5000)
+@example(b"draft: {k: 2001-99-99}")
+@example(b"draft: {k: !!bool maybe}")
+@example(b"draft: {k: !!timestamp x}")
 def test_any_bytes_as_a_config(content: bytes) -> None:
     written(content, load_config)
 
