@@ -32,6 +32,8 @@ def drafting(subject: Subject) -> Decoder:
 
 def counted(subject: Subject, drafter: str, rule: str) -> Outcome:
     """Chi-square of the texts that the whole engine writes, corrected for all such tests of the run."""
+    if drafter not in subject.effort.counted_drafters:
+        raise Skip("--quick counts the texts of one drafter only.")
     found = subject.remember("counted", lambda: _count_all(subject))
     sampled, comparisons, adjusted = found[drafter, rule]
     return _judge_counts(sampled, comparisons, adjusted, len(found) * len(PLACES))
@@ -43,7 +45,7 @@ def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Co
     law = target_law(subject.target, prompt, COUNTED, subject.eos_ids)
     base, count = subject.seed * 10**6, subject.effort.num_samples
     results: dict[tuple[str, str], tuple[Sampled, list[Comparison]]] = {}
-    for number, (drafter, rule) in enumerate(itertools.product(COUNTED_DRAFTERS, RANDOM_RULES)):
+    for number, (drafter, rule) in enumerate(itertools.product(subject.effort.counted_drafters, RANDOM_RULES)):
         seeds = range(base + number * count, base + (number + 1) * count)
         sampled = sample(
             subject.target, drafter, RULES[rule], prompt, COUNTED, seeds, subject.eos_ids, drafting(subject)

@@ -16,6 +16,8 @@ class Effort:
     """Tokens written after each prompt."""
     num_samples: int
     """Texts behind each comparison of laws."""
+    counted_drafters: tuple[str, ...]
+    """Whose texts are counted."""
     num_seeds: int
     """Sampled texts that must equal the plain ones."""
     offsets: tuple[int, ...]
@@ -29,7 +31,9 @@ class Effort:
 
 
 EFFORTS = {
-    "quick": Effort("quick", 2, 16, 100, 2, (1, 3, 6), (0, 4), 300, False),
-    "default": Effort("default", 6, 40, 600, 4, tuple(range(1, 9)), (0, 1, 3, 4, 7), 2000, True),
-    "full": Effort("full", 12, 128, 8000, 16, tuple(range(1, 13)), (0, 1, 2, 3, 4, 5, 7, 11), 10000, True),
+    "quick": Effort("quick", 2, 16, 100, ("model",), 2, (1, 3, 6), (0, 4), 300, False),
+    "default": Effort("default", 6, 40, 600, ("model", "ngram"), 4, tuple(range(1, 9)), (0, 1, 3, 4, 7), 2000, True),
+    "full": Effort(
+        "full", 12, 128, 8000, ("model", "ngram"), 16, tuple(range(1, 13)), (0, 1, 2, 3, 4, 5, 7, 11), 10000, True
+    ),
 }

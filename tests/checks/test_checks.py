@@ -45,7 +45,7 @@ from helix_cli.verify import RULES
 from helix_cli.verify.greedy import GreedyRule
 from tests.test_session import save_pair, settings
 
-SMALL = Effort("test", 2, 10, 250, 2, (1, 2, 3, 5, 8), (0, 3), 180, True)
+SMALL = Effort("test", 2, 10, 250, ("model", "ngram"), 2, (1, 2, 3, 5, 8), (0, 3), 180, True)
 
 
 def in_process(arguments: Sequence[str], stdin: bytes) -> Completed:
@@ -253,7 +253,7 @@ def one_law(drafter: str, rule: str) -> Break:
     """Every draft is accepted; only one drafter and one rule are counted."""
 
     def accept(b: Breaking) -> None:
-        b.patch.setattr(counting, "COUNTED_DRAFTERS", (drafter,))
+        b.subject.effort = replace(SMALL, counted_drafters=(drafter,))
         b.patch.setattr(counting, "RANDOM_RULES", (rule,))
         b.judge(rule, accept_all)
 
