@@ -24,8 +24,9 @@ def test_counts_that_follow_a_law_and_counts_that_do_not() -> None:
 
 
 def test_rare_cells_are_pooled() -> None:
-    law = {"often": 0.9} | {index: 0.01 for index in range(10)}
-    statistic, freedom = chi_square({"often": 90, 3: 10}, law, 100)
+    law: dict[str | int, float] = {"often": 0.9, **{index: 0.01 for index in range(10)}}
+    counts: dict[str | int, float] = {"often": 90.0, 3: 10.0}
+    statistic, freedom = chi_square(counts, law, 100)
     assert (statistic, freedom) == (0.0, 1)
 
 
