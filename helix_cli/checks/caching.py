@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import random
+from pathlib import Path
 from typing import Any
 
 from helix_cli.checks.check import Check, Outcome, judged
@@ -11,11 +13,14 @@ from helix_cli.checks.checkpoints import TINY_EOS, TINY_VOCABULARY, tiny_pair
 from helix_cli.checks.numerics import Difference
 from helix_cli.checks.subject import K, Subject
 from helix_cli.checks.workbench import Scripted, Workbench, build, scores
-from helix_cli.core import Request, SamplingParams, Sequence
+from helix_cli.core import FinishReason, Request, SamplingParams, Sequence
 from helix_cli.verify.choose import choose_rule
 
 MOST_STEPS = 300
-TIGHT, ROOMY = 18, 200
+TIGHT, CROWDED, ROOMY = 18, 100, 200
+"""Blocks: room for one long text, for a dozen, and for all."""
+MOST_GROWTH = 32 << 20
+"""Bytes that the allocator may keep in the second half of many requests; a leak of a block for each takes more."""
 DRAFTERS = ("model", "ngram", "early_exit")
 AT_ONCE = 40
 
@@ -70,14 +75,22 @@ def workload(subject: Subject) -> Outcome:
 
 
 def leak(subject: Subject) -> Outcome:
-    """Many requests through one engine: nothing of them may stay."""
-    held, before = {}, _alive()
+    """Many requests through one engine, some aborted, in a pool that is too small for all: nothing of them may stay."""
+    held, before, resident = {}, _alive(), []
+    counts = {"requests": 0, "aborted": 0, "preempted": 0}
     for drafter in DRAFTERS:
-        bench = _tiny(drafter, ROOMY, max_sequences=AT_ONCE, max_step_tokens=8 * AT_ONCE)
+        bench = _tiny(drafter, CROWDED, max_sequences=AT_ONCE, max_step_tokens=8 * AT_ONCE)
         dice = random.Random(subject.seed)
         for _ in range(0, subject.effort.num_requests // len(DRAFTERS), AT_ONCE):
-            bench.run([_request(dice, ()) for _ in range(AT_ONCE)])
+            finished = bench.run(
+                [_request(dice, ()) for _ in range(AT_ONCE)], after_step=lambda one, dice=dice: _abort_some(one, dice)
+            )
+            counts["requests"] += len(finished)
+            counts["aborted"] += sum(one.finish is FinishReason.ABORT for one in finished)
+            counts["preempted"] += sum(len(output.preempted) for output in bench.outputs)
+            del finished
             bench.outputs.clear()
+            resident.append(_resident_bytes())
         own = getattr(bench.engine.drafter, "cache", None)
         indexed = len(getattr(bench.engine.drafter, "_indexes", ())) + len(getattr(bench.engine.drafter, "_held", ()))
         held[drafter] = {
@@ -87,10 +100,28 @@ def leak(subject: Subject) -> Outcome:
             "sequences": _alive() - before,
             "queued": len(bench.engine.scheduler.waiting) + len(bench.engine.scheduler.running),
         }
-    counts = [(drafter, what, count) for drafter, kinds in held.items() for what, count in kinds.items()]
-    left = [f"{count} {what} with {drafter}" for drafter, what, count in counts if count]
-    reason = "; ".join(left) or f"nothing is left of {subject.effort.num_requests} requests"
-    return judged(not left, reason, requests=subject.effort.num_requests, held=held)
+    kinds = [(drafter, what, count) for drafter, several in held.items() for what, count in several.items()]
+    left = [f"{count} {what} with {drafter}" for drafter, what, count in kinds if count]
+    growth = resident[-1] - resident[len(resident) // 2]
+    if growth > MOST_GROWTH:
+        left.append(f"{growth / 2**20:.0f} MiB more memory in the second half")
+    listed = ", ".join(f"{count} {name}" for name, count in counts.items())
+    reason = "; ".join(left) or f"nothing is left: {listed}; memory grew by {max(0, growth) / 2**20:.1f} MiB"
+    return judged(not left, reason, **counts, held=held, growth_bytes=growth)
+
+
+def _abort_some(bench: Workbench, dice: random.Random) -> None:
+    running = bench.engine.scheduler.running
+    if running and dice.random() < 0.05:
+        bench.engine.abort(dice.choice(running).id)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 def _alive() -> int:
