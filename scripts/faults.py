@@ -219,6 +219,8 @@ def little_memory(world: World) -> str:
 def interrupted(world: World) -> str:
     """Ctrl-C at a random moment, of the start too."""
     arguments = ("generate", "def f(", "--max-tokens", "120", "--ignore-eos")
+    world.run(*arguments)
+    # Warm, or most signals would come after the end.
     whole = world.run(*arguments)
     codes: dict[int, int] = {}
     for _ in range(world.times):

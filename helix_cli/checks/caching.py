@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import mmap
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,7 @@ def leak(subject: Subject) -> Outcome:
         bench = _tiny(drafter, CROWDED, max_sequences=AT_ONCE, max_step_tokens=8 * AT_ONCE)
         dice = random.Random(subject.seed)
         for _ in range(0, subject.effort.num_requests // len(DRAFTERS), AT_ONCE):
-            finished = bench.run(
-                [_request(dice, ()) for _ in range(AT_ONCE)], after_step=lambda one, dice=dice: _abort_some(one, dice)
-            )
+            finished = bench.run([_request(dice, ()) for _ in range(AT_ONCE)], after_step=partial(_abort_some, dice))
             counts["requests"] += len(finished)
             counts["aborted"] += sum(one.finish is FinishReason.ABORT for one in finished)
             counts["preempted"] += sum(len(output.preempted) for output in bench.outputs)
@@ -110,7 +109,7 @@ def leak(subject: Subject) -> Outcome:
     return judged(not left, reason, **counts, held=held, growth_bytes=growth)
 
 
-def _abort_some(bench: Workbench, dice: random.Random) -> None:
+def _abort_some(dice: random.Random, bench: Workbench) -> None:
     running = bench.engine.scheduler.running
     if running and dice.random() < 0.05:
         bench.engine.abort(dice.choice(running).id)

@@ -33,6 +33,6 @@ class Effort:
 BOTH = ("model", "ngram")
 EFFORTS = {
     "quick": Effort("quick", 2, 16, 100, BOTH[:1], 2, (1, 3, 6), (0, 4), 300, False),
-    "default": Effort("default", 6, 40, 600, BOTH, 4, tuple(range(1, 9)), (0, 1, 3, 4, 7), 2000, True),
+    "default": Effort("default", 6, 40, 400, BOTH, 4, tuple(range(1, 9)), (0, 1, 3, 4, 7), 2000, True),
     "full": Effort("full", 12, 128, 8000, BOTH, 16, tuple(range(1, 13)), (0, 1, 2, 3, 4, 5, 7, 11), 10000, True),
 }

@@ -158,9 +158,10 @@ def reference(subject: Subject) -> Outcome:
     if free is not None and need > free:
         raise Skip(f"A second copy needs {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.")
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers.utils import logging as told
 
     factory: Any = AutoModelForCausalLM
+    logging: Any = told
     logging.disable_progress_bar()
     try:
         model = factory.from_pretrained(subject.target_path, dtype=subject.target.dtype, attn_implementation="eager")

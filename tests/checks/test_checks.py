@@ -264,7 +264,7 @@ def sound_mutant(name: str) -> Break:
     """A test that finds nothing would not notice either."""
 
     def replaced(b: Breaking) -> None:
-        b.patch.setitem(MUTANTS, name, RULES["token"])  # type: ignore[arg-type]
+        b.patch.setitem(MUTANTS, name, RULES["token"])
 
     return replaced
 
