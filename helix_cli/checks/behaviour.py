@@ -126,7 +126,7 @@ def resume(subject: Subject) -> Outcome:
         again = [json.loads(line) for line in output.read_bytes().splitlines()]
     wanted = {one["index"]: one["token_ids"] for one in map(json.loads, lines)}
     found = {one["index"]: one["token_ids"] for one in again}
-    kept = {"index", "token_ids"} <= again[0].keys() and again[0] == json.loads(lines[0])
+    kept = again[:1] == [json.loads(lines[0])]
     if second.code or len(again) != 3 or found.keys() != wanted.keys() or not kept:
         reason = f"exit code {second.code}, {len(again)} results, the first {'kept' if kept else 'changed'}"
         return judged(False, reason, stderr=second.err[-400:])
