@@ -144,8 +144,13 @@ def _check_defaults(defaults: GenerationDefaults) -> None:
         ) from None
 
 
+def checkpoint_path(name: str, role: str) -> Path:
+    """The directory of the model that a config names; `role` says which one of the demo pair. Raises ModelError."""
+    return DEMO_PAIR / role if name == DEMO else resolve(name)
+
+
 def _source(name: str, role: str) -> Source:
-    path = DEMO_PAIR / role if name == DEMO else resolve(name)
+    path = checkpoint_path(name, role)
     return Source(path, read_architecture(path))
 
 

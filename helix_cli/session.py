@@ -136,6 +136,30 @@ class Session:
             # A Ctrl-C that came too late for this stream must not end the next one.
             self._stop_flag.is_set = False
 
+    def run(self, requests: Sequence[Request]) -> list[EngineSequence]:
+        """Runs tokenised requests together to their ends and returns their sequences, with no text made of them.
+
+        Raises what `Engine.validate` does before the first step, and Interrupted after `interrupt`; nothing is left
+        behind then.
+        """
+        assert self.engine.idle, "one run at a time"
+        for request in requests:
+            self.engine.validate(request)
+        ids = [self.engine.add(request, choose_rule(self.rule, request.params)) for request in requests]
+        done: dict[int, EngineSequence] = {}
+        try:
+            while len(done) < len(ids):
+                if self._stop_flag.is_set:
+                    raise Interrupted
+                done.update((one.id, one) for one in self.engine.step().finished)
+        finally:
+            self._stop_flag.is_set = False
+            if len(done) < len(ids):
+                for sequence_id in ids:
+                    self.engine.abort(sequence_id)
+                self.engine.step()
+        return [done[sequence_id] for sequence_id in ids]
+
     def interrupt(self) -> None:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""
         self._stop_flag.is_set = True

@@ -33,9 +33,13 @@ class Trace:
     drafted: list[int] = field(default_factory=list)
     """Tokens proposed, one entry per round; a plain decode step is a round of 0."""
     accepted: list[int] = field(default_factory=list)
+    round_times: list[tuple[float, float, float]] = field(default_factory=list)
+    """(draft, target, other) seconds of the step of every round, in the order of `drafted`."""
     draft_s: float = 0.0
     target_s: float = 0.0
     other_s: float = 0.0
+    last_step: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What `record_time` was last told."""
     peak_blocks: int = 0
     """The most cache blocks held at once."""
     peak_positions: int = 0
@@ -47,10 +51,14 @@ class Trace:
             self.started = now
 
     def record_round(self, drafted: int, accepted: int) -> None:
-        """One verification row of a decoding sequence: `accepted` of `drafted` tokens were kept."""
+        """One verification row of a decoding sequence: `accepted` of `drafted` tokens were kept.
+
+        Its step's time has been recorded before.
+        """
         assert 0 <= accepted <= drafted, (accepted, drafted)
         self.drafted.append(drafted)
         self.accepted.append(accepted)
+        self.round_times.append(self.last_step)
 
     def record_commit(self, now: float, num_tokens: int) -> None:
         """`num_tokens` tokens were appended to the sequence at `now`."""
@@ -62,6 +70,7 @@ class Trace:
 
     def record_time(self, draft_s: float, target_s: float, other_s: float) -> None:
         """Add the wall seconds of one step that this sequence was part of, waiting for its neighbours included."""
+        self.last_step = (draft_s, target_s, other_s)
         self.draft_s += draft_s
         self.target_s += target_s
         self.other_s += other_s
@@ -72,6 +81,10 @@ class Trace:
             self.peak_blocks, self.peak_positions = num_blocks, num_positions
         elif num_blocks == self.peak_blocks:
             self.peak_positions = max(self.peak_positions, num_positions)
+
+    def gaps(self) -> list[float]:
+        """Seconds between one commit and the next: the inter-token latencies as a reader sees them."""
+        return [after - before for before, after in pairwise(time for time, _ in self.commit_times)]
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,8 @@ class RequestStats:
     """Blocks that a cache reserved up to the context limit would have held."""
     itl_p50_s: float | None
     """Median gap between commits. A commit may bring several tokens, so the mean gap is not `tpot_s`."""
+    itl_p95_s: float | None
+    """95th percentile of those gaps."""
     itl_p99_s: float | None
     """99th percentile of those gaps."""
     exact: bool
@@ -149,7 +164,7 @@ def summarise(
     """Every number of one request; `context` is the most positions a sequence may have, `now` the time of asking."""
     num_tokens = sum(count for _, count in trace.commit_times)
     tpot_s = _time_per_token(trace, num_tokens)
-    gaps = _gaps([time for time, _ in trace.commit_times])
+    gaps = trace.gaps()
     num_drafted, num_accepted = sum(trace.drafted), sum(trace.accepted)
     accepted_per_round = ratio(num_accepted, len(trace.drafted))
     return RequestStats(
@@ -176,6 +191,7 @@ def summarise(
         wasted_slots=trace.peak_blocks * trace.block_size - trace.peak_positions,
         contiguous_blocks=math.ceil(context / trace.block_size),
         itl_p50_s=percentile(gaps, 50.0),
+        itl_p95_s=percentile(gaps, 95.0),
         itl_p99_s=percentile(gaps, 99.0),
         exact=exact,
         exact_reason=exact_reason,
@@ -222,7 +238,3 @@ def _time_per_token(trace: Trace, num_tokens: int) -> float | None:
     if num_tokens < 2 or trace.first_token is None or trace.last_token is None:
         return None
     return (trace.last_token - trace.first_token) / (num_tokens - 1) or None
-
-
-def _gaps(times: Sequence[float]) -> list[float]:
-    return [after - before for before, after in pairwise(times)]

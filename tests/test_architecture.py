@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("engine", "text"),
     ("strict_yaml", "overrides", "sections", "drafter_choice", "config"),
     ("session", "assembly"),
+    ("bench",),
     ("commands",),
     ("app",),
     ("__main__",),

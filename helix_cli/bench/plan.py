@@ -1,0 +1,125 @@
+"""What a benchmark is to do, from the words of its command line, and the settings under which it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from helix_cli.bench.workloads import CATEGORIES, Shape, Workload, parse_shape
+from helix_cli.config import Config, load_config
+from helix_cli.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from helix_cli.bench.workloads import Builder
+    from helix_cli.prompt import Prompt
+
+PLAIN: Final = "plain"
+SPECULATIVE: Final = "speculative"
+TRANSFORMERS: Final = "transformers"
+ASSISTED: Final = "transformers-assisted"
+ARMS: Final = (PLAIN, SPECULATIVE, TRANSFORMERS, ASSISTED)
+"""What --arms may name."""
+DRAFTING: Final = frozenset((SPECULATIVE, ASSISTED))
+
+FIXED_OPTIONS: Final = frozenset(("--max-tokens", "--stop", "--ignore-eos"))
+FIXED_KEYS: Final = {
+    "sampling.max_tokens": "Use --tokens.",
+    "sampling.stop": "Every text goes on to the same length.",
+    "sampling.ignore_eos": "Every text goes on to the same length.",
+    "cache.prefix_reuse": "Use --reuse-prefixes.",
+}
+"""What the benchmark decides, and what to do instead."""
+GREEDY: Final = {"temperature": "0", "repetition_penalty": "1", "seed": "0"}
+"""Sampling where the user says nothing: the model's own defaults would make texts of chance."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure."""
+
+    arms: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    categories: tuple[str, ...]
+    batches: tuple[int, ...]
+    rounds: int
+    tokens: int
+    limit: int
+
+
+def make_plan(
+    arms: str, shapes: str, categories: str, batches: str | None, *, rounds: int, tokens: int, limit: int
+) -> Plan:
+    """The plan that comma lists describe. Raises InputError."""
+    kinds = CATEGORIES if categories == "all" else _names(categories, CATEGORIES, "category")
+    shaped = () if shapes == "none" else tuple(parse_shape(name) for name in _split(shapes))
+    return Plan(_names(arms, ARMS, "arm"), shaped, kinds, _sizes(batches), rounds, tokens, limit)
+
+
+def bench_config(config: Config, file: Path | None, overrides: Sequence[str], plan: Plan, reuse: bool) -> Config:
+    """`config`, which `file` and `overrides` gave, as the benchmark runs it. Raises ConfigError."""
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in FIXED_KEYS:
+            raise ConfigError(f"{key} cannot take effect in a benchmark.", FIXED_KEYS[key])
+    if SPECULATIVE in plan.arms and config.draft.kind == "none":
+        raise ConfigError("Arm speculative needs a drafter, and drafter is none.", "Choose one, or --arms plain.")
+    if ASSISTED in plan.arms and config.draft.kind != "model":
+        raise ConfigError(f"Arm {ASSISTED} needs a draft model.", "Name one with --draft, or leave the arm out.")
+    largest = max(plan.batches, default=1)
+    if largest > config.engine.max_sequences:
+        raise ConfigError(
+            f"A batch of {largest} is more than engine.max_sequences, which is {config.engine.max_sequences}.",
+            f"Add --set engine.max_sequences={largest}.",
+        )
+    added = [f"sampling.{key}={value}" for key, value in GREEDY.items() if getattr(config.sampling, key) is None]
+    added += [f"sampling.max_tokens={plan.tokens}", "sampling.ignore_eos=true", "sampling.stop=[]"]
+    added.append(f"cache.prefix_reuse={'true' if reuse else 'false'}")
+    if not DRAFTING & set(plan.arms) and "draft.kind" not in {one.partition("=")[0] for one in overrides}:
+        added.append("draft.kind=none")
+    return load_config(file, [*overrides, *added])
+
+
+def workloads_of(plan: Plan, builder: Builder, own_name: str, own: Sequence[Prompt], seed: int) -> list[Workload]:
+    """Everything to run: shapes, categories or the user's own prompts, and batches of the same. Raises InputError."""
+    found = [builder.shape(shape, seed) for shape in plan.shapes]
+    if own:
+        found.append(builder.file(own_name, own, plan.tokens))
+    else:
+        found += [builder.category(name, plan.limit, plan.tokens) for name in plan.categories]
+    if plan.batches:
+        jobs = found[-1].jobs if own else builder.mixed(plan.categories or CATEGORIES, plan.tokens)
+        found += builder.batches(jobs, plan.batches, plan.tokens)
+    if not found:
+        raise InputError("There is nothing to measure.", "Name shapes, categories, --prompts or --batch.")
+    return found
+
+
+def _names(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+    if text == "none":
+        return ()
+    names = _split(text)
+    for name in names:
+        if name not in known:
+            raise InputError(f"There is no {what} '{name}'.", f"Choose among {', '.join(known)}.")
+    return names
+
+
+def _sizes(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    names = _split(text)
+    if not all(name.isdecimal() and int(name) > 0 for name in names):
+        raise InputError(f"--batch {text} is not a list of sizes.", "Write whole numbers, as in 1,4,16.")
+    sizes = tuple(sorted(map(int, names)))
+    if any(sizes[-1] % size for size in sizes):
+        raise InputError(f"{text} cannot share its prompts.", "Each size must divide the largest, as in 1,4,16.")
+    return sizes
+
+
+def _split(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"'{text}' has an empty place.", "Write names with commas between them.")
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,132 @@
+"""From what was measured to the report, and the files that carry it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from helix_cli.bench.arms import Arm
+from helix_cli.bench.costs import costs
+from helix_cli.bench.figures import SPEEDS, figures, speed_up
+from helix_cli.bench.measure import Measured
+from helix_cli.bench.plan import ASSISTED, PLAIN, SPECULATIVE
+from helix_cli.bench.schema import Condition, Problem, Report, Row, Run
+from helix_cli.bench.verdict import verdict
+from helix_cli.bench.workloads import Workload
+
+DEEP: Final = ("config", "hardware", "versions", "v_by_k")
+"""Tables within a row: one column each, as JSON would write them."""
+
+
+def build_report(
+    measured: Measured,
+    arms: Sequence[Arm],
+    workloads: Sequence[Workload],
+    *,
+    command: str,
+    rounds: int,
+    condition: Condition,
+) -> Report:
+    """Computes every figure from the raw runs. What has no runs has no row."""
+    rows = []
+    problems = list(measured.problems)
+    for workload in workloads:
+        plain_runs = measured.runs.get((PLAIN, workload.name), [])
+        for arm in arms:
+            runs = measured.runs.get((arm.name, workload.name))
+            if not runs:
+                continue
+            setup = arm.setup()
+            found = figures(workload.kind, runs, plain_runs, setup, condition.read_bandwidth)
+            if found is None:
+                message = "no text was long enough to have a speed"
+                problems.append(Problem(arm=arm.name, workload=workload.name, message=message, is_failure=True))
+                continue
+            rows.append(
+                Row(
+                    arm=arm.name,
+                    workload=workload.name,
+                    kind=workload.kind,
+                    batch=workload.batch,
+                    setup=setup,
+                    figures=found,
+                    runs=tuple(runs),
+                )
+            )
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        rounds=rounds,
+        interrupted=measured.interrupted,
+        load_s=measured.load_s,
+        warm_up_s=measured.warm_up_s,
+        rows=tuple(rows),
+        problems=tuple(problems),
+        condition=condition,
+        verdict=pooled_verdict(rows),
+    )
+
+
+def pooled_verdict(rows: Sequence[Row]) -> str:
+    """The verdict over all texts that were generated one at a time, shapes included, prompt reading excepted."""
+    drafting = next((name for name in (SPECULATIVE, ASSISTED) if _runs(rows, name)), None)
+    if drafting is None:
+        return "No arm with a draft was measured, so nothing can be said about speculation."
+    mine, plain = _runs(rows, drafting), _runs(rows, PLAIN)
+    return verdict(drafting, speed_up(mine, plain, SPEEDS["text"]), costs(mine, plain))
+
+
+def _runs(rows: Sequence[Row], arm: str) -> list[Run]:
+    """The arm's runs of one text each, with jobs named by their workload: shapes and tasks share prompts."""
+    return [
+        run.model_copy(update={"job": f"{row.workload}: {run.job}"})
+        for row in rows
+        if row.arm == arm and row.kind == "text"
+        for run in row.runs
+    ]
+
+
+def to_json(report: BaseModel) -> str:
+    """Everything, raw samples included."""
+    return report.model_dump_json() + "\n"
+
+
+def to_csv(report: Report) -> str:
+    """A line for each row: figures and setup as columns with dotted names, without raw samples."""
+    lines = [{"created": report.created, **_flat(row.model_dump(mode="json", exclude={"runs"}))} for row in report.rows]
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns or ["created"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in DEEP:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = json.dumps(value) if isinstance(value, dict | list) else value
+    return flat
+
+
+def write_all(outputs: Sequence[tuple[Path, Callable[[], str | bytes]]]) -> None:
+    """Writes every file; one that cannot be written does not keep the others from it. Raises the first OSError."""
+    failed: OSError | None = None
+    for file, content in outputs:
+        try:
+            made = content()
+            file.write_bytes(made.encode() if isinstance(made, str) else made)
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
