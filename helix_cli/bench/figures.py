@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from helix_cli.bench.costs import costs, time_split
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval
-from helix_cli.bench.schema import Figures, Interval, Run, Setup, Text
+from helix_cli.bench.schema import Figures, Interval, Kind, Run, Setup, Text
 from helix_cli.stats import RequestStats, acceptance_per_position, percentile, ratio, summarise
 
 Speed = Callable[[Run], float | None]
@@ -32,14 +33,27 @@ def batch_speed(run: Run) -> float | None:
     return ratio(sum(len(text.token_ids) for text in run.texts), run.elapsed_s)
 
 
-SPEEDS: dict[str, Speed] = {"prompt": prompt_speed, "text": text_speed, "batch": batch_speed}
+SPEEDS: Mapping[Kind, Speed] = {
+    "prompt": prompt_speed,
+    "shape": text_speed,
+    "task": text_speed,
+    "batch": batch_speed,
+}
 """The speed of a workload by its kind."""
 
 
 def figures(
-    kind: str, runs: Sequence[Run], plain_runs: Sequence[Run], setup: Setup, bandwidth: float | None
+    kind: Kind,
+    runs: Sequence[Run],
+    plain_runs: Sequence[Run],
+    smallest_runs: Sequence[Run],
+    setup: Setup,
+    bandwidth: float | None,
 ) -> Figures | None:
-    """All figures of a row; None where no run has a speed. `plain_runs` are the plain arm's in the same workload."""
+    """All figures of a row; None where no run has a speed.
+
+    `plain_runs` are the plain arm's in the same workload, `smallest_runs` the same arm's in the smallest batch.
+    """
     speed = SPEEDS[kind]
     speeds = [value for run in runs if (value := speed(run)) is not None]
     if not speeds:
@@ -52,9 +66,10 @@ def figures(
     return Figures(
         num_texts=len(texts),
         num_tokens=sum(len(text.token_ids) for text in texts),
-        speed=median(speeds),
+        speed=total_speed(runs) if kind == "batch" else median(speeds),
         speed_range=(min(speeds), max(speeds)),
         speed_up=speed_up(runs, plain_runs, speed),
+        batch_gain=batch_gain(runs, smallest_runs) if kind == "batch" else None,
         equal_texts=equal_texts(runs, plain_runs),
         ttft_s=_median(one.ttft_s for one in stats),
         tpot_s=_median(one.tpot_s for one in stats),
@@ -67,8 +82,9 @@ def figures(
         costs=costs(runs, plain_runs),
         split=time_split(runs),
         **_cache_figures(runs, stats, setup),
+        peak_memory=max((run.peak_memory for run in runs if run.peak_memory is not None), default=None),
         weight_bytes_per_round=bytes_per_round,
-        bandwidth_share=_bandwidth_share(texts, bytes_per_round, bandwidth) if kind == "text" else None,
+        bandwidth_share=_bandwidth_share(texts, bytes_per_round, bandwidth) if kind in ("shape", "task") else None,
     )
 
 
@@ -77,6 +93,23 @@ def speed_up(runs: Sequence[Run], plain_runs: Sequence[Run], speed: Speed) -> In
     if runs is plain_runs:
         return None
     return ratio_interval(paired(log_speeds(runs, speed), log_speeds(plain_runs, speed)))
+
+
+def total_speed(runs: Sequence[Run]) -> float:
+    """Tokens of all runs over their time, one after the other."""
+    return sum(len(text.token_ids) for run in runs for text in run.texts) / sum(run.elapsed_s for run in runs)
+
+
+def batch_gain(runs: Sequence[Run], smallest_runs: Sequence[Run]) -> Interval | None:
+    """Total speed against the smallest batch's, paired by round; only rounds in which both had all prompts count."""
+    if runs is smallest_runs:
+        return None
+    logs = []
+    for at in sorted({run.round for run in runs}):
+        mine, base = ([run for run in some if run.round == at] for some in (runs, smallest_runs))
+        if sum(len(run.texts) for run in mine) == sum(len(run.texts) for run in base):
+            logs.append(math.log(total_speed(mine) / total_speed(base)))
+    return ratio_interval(logs)
 
 
 def equal_texts(runs: Sequence[Run], plain_runs: Sequence[Run]) -> tuple[int, int] | None:
@@ -105,8 +138,8 @@ def _joined(texts: Sequence[Text], name: str) -> list[int]:
     return [value for text in texts for value in getattr(text, name)]
 
 
-def _median(values: object) -> float | None:
-    known = [value for value in values if value is not None]  # type: ignore[attr-defined]
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return median(known) if known else None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from helix_cli.bench.memory import peak_memory
 from helix_cli.bench.schema import Condition
 
 PROBE_SIDE = 2**14
@@ -74,19 +75,9 @@ def condition(threads: int) -> dict[str, Any]:
     return {"load_average": load_average(), "read_bandwidth_gb_s": read_bandwidth() / 1e9}
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process has had resident, in bytes; None where the system has no `getrusage`."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def bench_condition(device: torch.device, probe: bool) -> Condition:
-    """The machine at the end of a benchmark. The peak is read before the probe, whose matrix is no part of it."""
-    peak = peak_memory()
+def bench_condition(device: torch.device, probe: bool, peaks: Iterable[int | None]) -> Condition:
+    """The machine at the end of a benchmark, whose runs had these peaks; the probe's own matrix is no part of them."""
+    peak = max((one for one in (peak_memory(), *peaks) if one is not None), default=None)
     bandwidth = read_bandwidth(device) if probe and has_room_for_probe() else None
     return Condition(load_average=load_average(), read_bandwidth=bandwidth, peak_memory=peak)
 

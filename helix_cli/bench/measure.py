@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from helix_cli.bench.arms import Arm, NotPossible
+from helix_cli.bench.memory import peak_since_restart, restart_peak
 from helix_cli.bench.schema import Problem, Run, Text
 from helix_cli.bench.workloads import Job, Workload
 from helix_cli.errors import HelixError, Interrupted
@@ -109,6 +110,7 @@ def _attempt(measured: Measured, arm: Arm, workload: str, job: Job, at: int) -> 
     if measured.cannot(arm.name, workload):
         return None
     try:
+        restart_peak()
         begun = time.perf_counter()
         texts = arm.run(job)
         elapsed_s = time.perf_counter() - begun
@@ -122,7 +124,7 @@ def _attempt(measured: Measured, arm: Arm, workload: str, job: Job, at: int) -> 
     except Exception as error:
         measured.fail(arm.name, sentence(error))
         return None
-    run = Run(job=job.id, round=at, elapsed_s=elapsed_s, texts=tuple(texts))
+    run = Run(job=job.id, round=at, elapsed_s=elapsed_s, peak_memory=peak_since_restart(), texts=tuple(texts))
     measured.runs[arm.name, workload].append(run)
     return run
 

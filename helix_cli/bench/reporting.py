@@ -35,16 +35,25 @@ def build_report(
     condition: Condition,
 ) -> Report:
     """Computes every figure from the raw runs. What has no runs has no row."""
-    rows = []
+    rows: list[Row] = []
     problems = list(measured.problems)
     for workload in workloads:
+        same_kind = [one for one in workloads if one.kind == workload.kind]
+        smallest = min(same_kind, key=lambda one: one.batch).name
         plain_runs = measured.runs.get((PLAIN, workload.name), [])
         for arm in arms:
             runs = measured.runs.get((arm.name, workload.name))
             if not runs:
                 continue
             setup = arm.setup()
-            found = figures(workload.kind, runs, plain_runs, setup, condition.read_bandwidth)
+            found = figures(
+                workload.kind,
+                runs,
+                plain_runs,
+                measured.runs.get((arm.name, smallest), []),
+                setup,
+                condition.read_bandwidth,
+            )
             if found is None:
                 message = "no text was long enough to have a speed"
                 problems.append(Problem(arm=arm.name, workload=workload.name, message=message, is_failure=True))
@@ -75,22 +84,18 @@ def build_report(
 
 
 def pooled_verdict(rows: Sequence[Row]) -> str:
-    """The verdict over all texts that were generated one at a time, shapes included, prompt reading excepted."""
+    """The verdict over all task texts; over tg shapes, which share their prompts, where no task was run."""
     drafting = next((name for name in (SPECULATIVE, ASSISTED) if _runs(rows, name)), None)
     if drafting is None:
         return "No arm with a draft was measured, so nothing can be said about speculation."
     mine, plain = _runs(rows, drafting), _runs(rows, PLAIN)
-    return verdict(drafting, speed_up(mine, plain, SPEEDS["text"]), costs(mine, plain))
+    return verdict(drafting, speed_up(mine, plain, SPEEDS["task"]), costs(mine, plain))
 
 
 def _runs(rows: Sequence[Row], arm: str) -> list[Run]:
-    """The arm's runs of one text each, with jobs named by their workload: shapes and tasks share prompts."""
-    return [
-        run.model_copy(update={"job": f"{row.workload}: {run.job}"})
-        for row in rows
-        if row.arm == arm and row.kind == "text"
-        for run in row.runs
-    ]
+    """The arm's runs of one text each, of tasks if there are any."""
+    kind = "task" if any(row.kind == "task" for row in rows) else "shape"
+    return [run for row in rows if row.arm == arm and row.kind == kind for run in row.runs]
 
 
 def to_json(report: BaseModel) -> str:

@@ -6,14 +6,17 @@ docs/benchmarks.md describes the fields. A change that an older reader would mis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from helix_cli.errors import InputError
 from helix_cli.stats import Trace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
+
+Kind = Literal["prompt", "shape", "task", "batch"]
+"""Of a workload: pp shapes read a prompt, tg shapes and tasks write one text at a time, batches several together."""
 
 
 class Record(BaseModel):
@@ -76,6 +79,8 @@ class Run(Record):
     round: int
     elapsed_s: float
     """From asking to the last token of the last text."""
+    peak_memory: int | None = None
+    """The most bytes that were resident meanwhile, the models of all arms among them; None where nobody says."""
     texts: tuple[Text, ...]
 
 
@@ -157,10 +162,12 @@ class Figures(Record):
     num_texts: int
     num_tokens: int
     speed: float
-    """Median of the runs' speeds in tokens/s, by the workload's own definition."""
+    """In tokens/s: the median over runs; of batches, the tokens of all runs over their time."""
     speed_range: tuple[float, float]
     speed_up: Interval | None
     """Against the plain arm, paired by job."""
+    batch_gain: Interval | None
+    """Of a batch: its speed against that of the same arm's smallest batch of the same prompts, paired by round."""
     equal_texts: tuple[int, int] | None
     """How many texts have the plain arm's tokens, of how many that could be compared."""
     ttft_s: float | None
@@ -180,6 +187,8 @@ class Figures(Record):
     contiguous_blocks: int | None
     """Blocks that caches reserved to the context limit would have held for the same texts."""
     kv_bytes: int | None
+    peak_memory: int | None
+    """The largest of the runs'."""
     weight_bytes_per_round: float | None
     bandwidth_share: float | None
     """weight_bytes_per_round / time of a round / the probed bandwidth."""
@@ -190,7 +199,7 @@ class Row(Record):
 
     arm: str
     workload: str
-    kind: Literal["prompt", "text", "batch"]
+    kind: Kind
     batch: int
     setup: Setup
     figures: Figures

@@ -24,38 +24,76 @@ class Table:
 
 def tables(report: Report) -> list[Table]:
     """All tables that have rows."""
-    made = (speed_table(report.rows), draft_table(report.rows), memory_table(report.rows), problem_table(report))
+    rows = report.rows
+    made = (
+        speed_table(rows),
+        batch_table(rows),
+        latency_table(rows),
+        draft_table(rows),
+        position_table(rows),
+        memory_table(rows),
+        problem_table(report),
+    )
     return [table for table in made if table.rows]
 
 
 def speed_table(rows: Sequence[Row]) -> Table:
     """How fast, and against plain; the bar compares the arms of one workload."""
     fastest = {row.workload: max(r.figures.speed for r in rows if r.workload == row.workload) for row in rows}
-    return Table(
-        "Speed",
-        ("work", "arm", "tok/s", "range", "against plain", "texts as plain", "TTFT", "TPOT", "ITL p50 / p95 / p99"),
-        tuple((row.workload, row.arm, f"{row.figures.speed:.1f}", *_speed_cells(row.figures)) for row in rows),
+    cells = tuple((f"{row.figures.speed:.1f}", _range(row), interval_text(row.figures.speed_up)) for row in rows)
+    return _table(
+        "Speed, tokens a second",
+        ("speed", "range", "against plain"),
+        rows,
+        cells,
         tuple(row.figures.speed / fastest[row.workload] for row in rows),
     )
 
 
+def batch_table(rows: Sequence[Row]) -> Table:
+    """What texts gain from running together."""
+    chosen = [row for row in rows if row.kind == "batch"]
+    cells = tuple(
+        (
+            f"{row.figures.speed:.1f}",
+            interval_text(row.figures.batch_gain, "round"),
+            number(row.figures.costs and row.figures.costs.mean_k),
+        )
+        for row in chosen
+    )
+    return _table("Batches", ("tok/s in all", "against the smallest", "drafted a round"), chosen, cells)
+
+
+def latency_table(rows: Sequence[Row]) -> Table:
+    """Times as a reader feels them, and whether the texts are the plain ones."""
+    cells = tuple(_latency_cells(row.figures) for row in rows)
+    return _table("Latency", ("TTFT", "TPOT", "ITL p50 / p95 / p99", "same text as plain"), rows, cells)
+
+
 def draft_table(rows: Sequence[Row]) -> Table:
     """What was drafted, what became of it, and what it cost."""
-    drafting = [row for row in rows if row.figures.acceptance_rate is not None or row.setup.drafter != "none"]
-    return Table(
-        "Drafting",
-        ("work", "arm", "accepted", "by position", "tokens a round", "c", "v(K)", "o", "draft / target / other"),
-        tuple((row.workload, row.arm, *_draft_cells(row.figures)) for row in drafting if row.kind != "prompt"),
+    columns = ("accepted", "a round", "c", "v(K)", "o", "expected", "draft / target / other")
+    chosen = _drafting(rows)
+    return _table("Drafting", columns, chosen, tuple(_draft_cells(row.figures) for row in chosen))
+
+
+def position_table(rows: Sequence[Row]) -> Table:
+    """Acceptance by position in the draft, and the cost of checking by its length."""
+    chosen = [row for row in _drafting(rows) if row.figures.acceptance_per_position]
+    cells = tuple(
+        (
+            " ".join(f"{rate:.2f}" for rate in row.figures.acceptance_per_position),
+            ", ".join(f"v({k}) {v:.2f}" for k, v in (row.figures.costs.v_by_k if row.figures.costs else {}).items()),
+        )
+        for row in chosen
     )
+    return _table("By position", ("accepted at 1, 2, ...", "target passes by tokens drafted"), chosen, cells)
 
 
 def memory_table(rows: Sequence[Row]) -> Table:
     """Keys and values at their peak, and the weights that a round reads."""
-    return Table(
-        "Memory",
-        ("work", "arm", "K/V blocks", "slots empty", "contiguous", "K/V MiB", "weights a round, MiB", "of bandwidth"),
-        tuple((row.workload, row.arm, *_memory_cells(row.figures)) for row in rows),
-    )
+    columns = ("blocks", "empty slots", "contiguous", "K/V MiB", "weights/round", "bandwidth", "resident")
+    return _table("Memory", columns, rows, tuple(_memory_cells(row.figures) for row in rows))
 
 
 def problem_table(report: Report) -> Table:
@@ -94,12 +132,12 @@ def condition_line(report: Report) -> str:
     return f"Memory bandwidth {bandwidth}; peak memory of the process, all arms together, {peak}; load average {load}."
 
 
-def interval_text(interval: Interval | None) -> str:
-    """A ratio with its interval."""
+def interval_text(interval: Interval | None, unit: str = "prompt") -> str:
+    """A ratio with its interval; `unit` is what its pairs are."""
     if interval is None:
         return UNDEFINED
     if interval.low is None or interval.high is None:
-        return f"{interval.ratio:.2f} (one prompt)"
+        return f"{interval.ratio:.2f} (one {unit})"
     return f"{interval.ratio:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 
@@ -108,32 +146,47 @@ def number(value: float | None, digits: int = 2) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def _speed_cells(figures: Figures) -> tuple[str, ...]:
-    low, high = figures.speed_range
+def _table(
+    title: str,
+    columns: tuple[str, ...],
+    rows: Sequence[Row],
+    cells: tuple[tuple[str, ...], ...],
+    shares: tuple[float, ...] = (),
+) -> Table:
+    """A table whose lines begin with their work and arm."""
+    named = tuple((row.workload, row.arm, *line) for row, line in zip(rows, cells, strict=True))
+    return Table(title, ("work", "arm", *columns), named, shares)
+
+
+def _drafting(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.setup.drafter != "none" and row.kind != "prompt"]
+
+
+def _range(row: Row) -> str:
+    low, high = row.figures.speed_range
+    return f"{low:.1f} to {high:.1f}"
+
+
+def _latency_cells(figures: Figures) -> tuple[str, ...]:
     gaps = (figures.itl_p50_s, figures.itl_p95_s, figures.itl_p99_s)
     equal = figures.equal_texts
     return (
-        f"{low:.1f} to {high:.1f}",
-        interval_text(figures.speed_up),
-        UNDEFINED if equal is None else f"{equal[0]} of {equal[1]}",
         seconds(figures.ttft_s),
         seconds(figures.tpot_s),
         UNDEFINED if gaps[0] is None else " / ".join(seconds(gap) for gap in gaps),
+        UNDEFINED if equal is None else f"{equal[0]} of {equal[1]}",
     )
 
 
 def _draft_cells(figures: Figures) -> tuple[str, ...]:
     costs, split = figures.costs, figures.split
-    verify = UNDEFINED
-    if costs is not None:
-        verify = ", ".join(f"{k}: {value:.2f}" for k, value in costs.v_by_k.items() if k)
     return (
         percent(figures.acceptance_rate),
-        " ".join(f"{rate:.2f}" for rate in figures.acceptance_per_position) or UNDEFINED,
         number(figures.mean_acceptance_length),
         number(costs and costs.c),
-        verify or UNDEFINED,
+        number(costs and costs.v),
         number(costs and costs.o),
+        number(costs and costs.expected_speed_up),
         UNDEFINED if split is None else " / ".join(percent(part) for part in (split.draft, split.target, split.other)),
     )
 
@@ -142,14 +195,17 @@ def _memory_cells(figures: Figures) -> tuple[str, ...]:
     def whole(value: int | None) -> str:
         return UNDEFINED if value is None else str(value)
 
-    weights = figures.weight_bytes_per_round
+    def mib(value: float | None) -> str:
+        return UNDEFINED if value is None else f"{value / MIB:.1f}"
+
     return (
         whole(figures.peak_blocks),
         whole(figures.wasted_slots),
         whole(figures.contiguous_blocks),
-        number(None if figures.kv_bytes is None else figures.kv_bytes / MIB, 1),
-        number(None if weights is None else weights / MIB, 1),
+        mib(figures.kv_bytes),
+        UNDEFINED if figures.weight_bytes_per_round is None else f"{mib(figures.weight_bytes_per_round)} MiB",
         percent(figures.bandwidth_share),
+        UNDEFINED if figures.peak_memory is None else f"{figures.peak_memory / MIB:.0f} MiB",
     )
 
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 NO_BLOCKS = 1
 """transformers keeps one growing cache a text: no blocks to count."""
 
+PAGE_SIZE = 256
+"""Positions in a page of transformers' batches: its own default."""
+BATCH_TOKENS = 512
+"""Tokens that one of its steps computes at most: as many as a step of Helix does unless told otherwise."""
+
 
 class Streamer(BaseStreamer):
     """Writes what `generate` hands out into a trace; its first call brings the prompt."""
@@ -153,7 +158,11 @@ class TransformersArm:
         config = settings(max_new_tokens=job.max_tokens, pad_token_id=0, eos_token_id=-1, **sampling(self._params))
         asked = time.perf_counter()
         found = self._target().generate_batch(
-            [list(prompt) for prompt in job.prompts], generation_config=config, record_timestamps=True, warmup=False
+            [list(prompt) for prompt in job.prompts],
+            generation_config=config,
+            continuous_batching_config=batching(job),
+            record_timestamps=True,
+            warmup=False,
         )
         outputs = list(found.values())
         problem = next((one.error for one in outputs if one.error), None)
@@ -169,6 +178,18 @@ def sampling(params: SamplingParams) -> dict[str, Any]:
         return {"do_sample": False, **penalty}
     chain = {"temperature": params.temperature, "top_k": params.top_k, "top_p": params.top_p, "min_p": params.min_p}
     return {"do_sample": True, **chain, **penalty}
+
+
+def batching(job: Job) -> Any:
+    """A cache that holds the job and no more: left alone, transformers takes most of the free memory, and its time."""
+    positions = [len(prompt) + job.max_tokens for prompt in job.prompts]
+    settings: Any = transformers.ContinuousBatchingConfig
+    return settings(
+        page_size=PAGE_SIZE,
+        num_blocks=sum(-(-length // PAGE_SIZE) + 1 for length in positions),
+        max_batch_tokens=max(BATCH_TOKENS, len(positions)),
+        allow_block_sharing=False,
+    )
 
 
 def replace_weights(setup: Setup, target: Any, draft: Any) -> Setup:

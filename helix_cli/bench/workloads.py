@@ -10,8 +10,9 @@ from functools import cache
 from itertools import chain, cycle, islice, zip_longest
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
+from helix_cli.bench.schema import Kind
 from helix_cli.errors import InputError
 from helix_cli.prompt import Prompt
 
@@ -22,8 +23,6 @@ CATEGORIES: Final = ("chat", "code", "summary", "translation", "reasoning", "ext
 BUNDLE: Final = Path(__file__).parent.parent / "assets" / "prompts.jsonl"
 SHAPE_TEXTS: Final = 3
 """Texts that a tg shape continues: one alone could have no interval."""
-
-Kind = Literal["prompt", "text", "batch"]
 
 
 @dataclass(frozen=True)
@@ -113,17 +112,17 @@ class Builder:
             jobs = [Job(one.id, (self._encode(one),), shape.num_new) for one in starts]
         else:
             jobs = [Job(one.id, (self._context(one, shape.num_prompt),), shape.num_new) for one in starts]
-        return self._workload(shape.name, "text", jobs)
+        return self._workload(shape.name, "shape", jobs)
 
     def category(self, name: str, limit: int | None, num_new: int) -> Workload:
         """The first `limit` prompts of a category, one at a time."""
         tasks = [one for one in bundled() if one.category == name][:limit]
-        return self._workload(name, "text", [Job(one.id, (self._encode(one),), num_new) for one in tasks])
+        return self._workload(name, "task", [Job(one.id, (self._encode(one),), num_new) for one in tasks])
 
     def file(self, name: str, prompts: Sequence[Prompt], num_new: int) -> Workload:
         """A user's own prompts, one at a time; a line's own max_tokens counts."""
         jobs = [Job(str(one.index + 1), (self.encode(one),), one.max_tokens or num_new) for one in prompts]
-        return self._workload(name, "text", jobs)
+        return self._workload(name, "task", jobs)
 
     def batches(self, jobs: Sequence[Job], sizes: Sequence[int], num_new: int) -> list[Workload]:
         """The same prompts, as many as the largest size, together in groups of each size. Raises InputError."""

@@ -140,13 +140,14 @@ def run(config: Config, plan: Plan, own_name: str, own: list[Prompt], phases: Ph
 
             def watch(arm: str, workload: str, run: Run | None) -> None:
                 speed = run and SPEEDS[kinds[workload]](run)
-                if speed and kinds[workload] == "text":
+                if speed and kinds[workload] in ("shape", "task"):
                     speeds.setdefault(arm, []).append(speed)
                 progress.advance(_line(speeds))
 
             measured = measure(arms, workloads, plan.rounds, watch, never)
+    peaks = [run.peak_memory for runs in measured.runs.values() for run in runs]
     with working("Probing the memory's bandwidth"):
-        condition = bench_condition(session.engine.runner.decoder.device, probe=not measured.interrupted)
+        condition = bench_condition(session.engine.runner.decoder.device, probe=not measured.interrupted, peaks=peaks)
     command = shlex.join(["helix", *sys.argv[1:]])
     return build_report(measured, arms, workloads, command=command, rounds=plan.rounds, condition=condition)
 

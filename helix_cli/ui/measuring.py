@@ -12,6 +12,10 @@ from helix_cli.ui.tables import bar
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+NAMING = 2
+"""Columns that say what a row is about."""
+PIPE_WIDTH = 1000
+
 
 class MeasureProgress:
     """How many of `total` runs are done, the time left, and a line of figures."""
@@ -64,12 +68,14 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     console = screen.rich_out()
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_edge=False)
     for column in (*columns, *([""] if shares else [])):
-        table.add_column(visible(column), overflow="fold")
+        # What a row is about stays whole; figures wrap where a terminal is narrow.
+        table.add_column(visible(column), overflow="fold", no_wrap=column in columns[:NAMING])
     for place, row in enumerate(rows):
         cells = [visible(cell) for cell in row]
         table.add_row(*cells, *([bar(shares[place], console.options.ascii_only)] if shares else []))
-    width = None if screen.out_is_terminal else console.measure(table).maximum
-    console.print(table, width=width, crop=screen.out_is_terminal, soft_wrap=False)
+    if not screen.out_is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(table)
     screen.write("\n")
 
 
