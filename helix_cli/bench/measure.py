@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from helix_cli.bench.arms import Arm, NotPossible
@@ -98,7 +99,8 @@ def _prepare(measured: Measured, arms: Sequence[Arm], workloads: Sequence[Worklo
             if jobs:
                 begun = time.perf_counter()
                 shortest = min(jobs, key=lambda job: sum(map(len, job.prompts)))
-                arm.run(replace(shortest, prompts=shortest.prompts[:1], max_tokens=WARM_TOKENS))
+                with suppress(NotPossible):  # It says so again when it is asked in earnest.
+                    arm.run(replace(shortest, prompts=shortest.prompts[:1], max_tokens=WARM_TOKENS))
                 measured.warm_up_s[arm.name] = time.perf_counter() - begun
         except Interrupted:
             raise

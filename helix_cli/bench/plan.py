@@ -52,7 +52,8 @@ def make_plan(
     arms: str, shapes: str, categories: str, batches: str | None, *, rounds: int, tokens: int, limit: int
 ) -> Plan:
     """The plan that comma lists describe. Raises InputError."""
-    kinds = CATEGORIES if categories == "all" else _names(categories, CATEGORIES, "category")
+    groups: dict[str, tuple[str, ...]] = {"all": CATEGORIES, "none": ()}
+    kinds = groups[categories] if categories in groups else _names(categories, CATEGORIES, "category")
     shaped = () if shapes == "none" else tuple(parse_shape(name) for name in _split(shapes))
     return Plan(_names(arms, ARMS, "arm"), shaped, kinds, _sizes(batches), rounds, tokens, limit)
 
@@ -97,8 +98,6 @@ def workloads_of(plan: Plan, builder: Builder, own_name: str, own: Sequence[Prom
 
 
 def _names(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
-    if text == "none":
-        return ()
     names = _split(text)
     for name in names:
         if name not in known:

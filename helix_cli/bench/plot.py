@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final = (".png", ".svg", ".html")
 COLOURS: Final = ("#4c72b0", "#dd8452", "#55a868", "#8172b3", "#937860", "#da8bc3", "#8c8c8c", "#ccb974")
+MARKERS: Final = "os^vDPX*"
 PAGE: Final = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <style>body{{font-family:sans-serif;margin:2em auto;max-width:70em}}table{{border-collapse:collapse;margin:1em 0}}
@@ -36,7 +37,7 @@ def check_plot(file: Path) -> None:
 
 
 def draw(report: Report) -> Figure:
-    """Speed and first token by workload, gain over plain with its interval, acceptance by position, time split."""
+    """Speed by workload, gain over plain with its interval, acceptance by position, and where the time went."""
     from matplotlib.figure import Figure
 
     rows = report.rows
@@ -49,13 +50,13 @@ def draw(report: Report) -> Figure:
     bars(speeds, [row for row in rows if row.kind != "prompt"], "tokens a second", _speed)
     _gains(gains, [row for row in rows if row.figures.speed_up is not None])
     _positions(positions, [row for row in rows if row.figures.acceptance_per_position])
-    _split(split, [row for row in rows if row.figures.split is not None])
+    _split(split, [row for row in rows if row.figures.split is not None and row.setup.drafter != "none"])
     figure.suptitle(report.verdict, fontsize=10, wrap=True)
     return figure
 
 
-def save(figure: Figure, file: Path, title: str, lines: Sequence[str], made: Sequence[Table]) -> bytes:
-    """The bytes of `file`: an image, or one page with the chart, the sentences and the tables."""
+def image(figure: Figure, file: Path, title: str, lines: Sequence[str], made: Sequence[Table]) -> bytes:
+    """The content of `file`, whose ending chooses: an image, or a page that needs no other file."""
     buffer = io.BytesIO()
     kind = "png" if file.suffix == ".png" else "svg"
     figure.savefig(buffer, format=kind, dpi=150)
@@ -101,6 +102,10 @@ def _gains(axes: Axes, rows: Sequence[Row]) -> None:
         colour = COLOURS[1 + arms.index(row.arm)]
         axes.errorbar(gain.ratio, place, xerr=[[gain.ratio - low], [high - gain.ratio]], fmt="o", color=colour)
     axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="x", which="both", labelsize="small")
     axes.set_yticks(range(len(rows)), [f"{row.workload}, {row.arm}" for row in rows], fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel("speed against plain, with its 95 % interval")
@@ -109,7 +114,9 @@ def _gains(axes: Axes, rows: Sequence[Row]) -> None:
 def _positions(axes: Axes, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         rates = row.figures.acceptance_per_position
-        axes.plot(range(1, len(rates) + 1), rates, "o-", label=row.workload, color=COLOURS[place % len(COLOURS)])
+        marker, colour = MARKERS[place % len(MARKERS)], COLOURS[place % len(COLOURS)]
+        label = f"{row.workload}, {row.arm}" if len({one.arm for one in rows}) > 1 else row.workload
+        axes.plot(range(1, len(rates) + 1), rates, marker=marker, label=label, color=colour)
     axes.set_ylim(0, 1)
     axes.set_xlabel("position in the draft")
     axes.set_ylabel("accepted")
@@ -128,8 +135,9 @@ def _split(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel("share of the time of decoding")
+    axes.set_xlim(0, 1)
     if rows:
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
 
 def _html_table(table: Table) -> str:

@@ -1,13 +1,12 @@
-"""From what was measured to the report, and the files that carry it."""
+"""From what was measured to the report, and its text as JSON and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -122,16 +121,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = json.dumps(value) if isinstance(value, dict | list) else value
     return flat
-
-
-def write_all(outputs: Sequence[tuple[Path, Callable[[], str | bytes]]]) -> None:
-    """Writes every file; one that cannot be written does not keep the others from it. Raises the first OSError."""
-    failed: OSError | None = None
-    for file, content in outputs:
-        try:
-            made = content()
-            file.write_bytes(made.encode() if isinstance(made, str) else made)
-        except OSError as error:
-            failed = failed or error
-    if failed is not None:
-        raise failed

@@ -57,7 +57,7 @@ def batch_table(rows: Sequence[Row]) -> Table:
         (
             f"{row.figures.speed:.1f}",
             interval_text(row.figures.batch_gain, "round"),
-            number(row.figures.costs and row.figures.costs.mean_k),
+            number(row.figures.costs.mean_k if row.figures.costs else None),
         )
         for row in chosen
     )
@@ -183,10 +183,10 @@ def _draft_cells(figures: Figures) -> tuple[str, ...]:
     return (
         percent(figures.acceptance_rate),
         number(figures.mean_acceptance_length),
-        number(costs and costs.c),
-        number(costs and costs.v),
-        number(costs and costs.o),
-        number(costs and costs.expected_speed_up),
+        number(costs.c if costs else None),
+        number(costs.v if costs else None),
+        number(costs.o if costs else None),
+        number(costs.expected_speed_up if costs else None),
         UNDEFINED if split is None else " / ".join(percent(part) for part in (split.draft, split.target, split.other)),
     )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from click.core import ParameterSource
 
 from helix_cli.bench.compare import change_table, compare, differences
+from helix_cli.bench.page import report_page
 from helix_cli.bench.plan import ARMS, FIXED_OPTIONS, Plan, bench_config, make_plan
 from helix_cli.bench.schema import Report, Run, read_report
 from helix_cli.bench.workloads import CATEGORIES
@@ -112,7 +112,7 @@ def bench(
     config = bench_config(choices.load(notice), choices.file, choices.overrides, plan, reuse_prefixes)
     phases.end("config")
     report = run(config, plan, "prompts" if prompts is None else prompts.stem, own, phases)
-    outputs.write(report)
+    outputs.write(report_page(report))
     if report.interrupted:
         raise typer.Exit(EXIT_CODE)
     if report.failed:
@@ -180,7 +180,8 @@ def _line(speeds: dict[str, list[float]]) -> str:
 def _given(context: typer.Context) -> list[str]:
     """Options that were written on the command line."""
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params if parameter.name}
-    return [flag for name, flag in names.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [names[name] for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def _refuse_options(context: typer.Context) -> None:

@@ -1,21 +1,19 @@
-"""Where a benchmark's report goes: to the screen, and to the files that were asked for."""
+"""Where a measurement goes: to the screen, and to the files that were asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_cli.bench.plot import check_plot, draw, save
-from helix_cli.bench.reporting import to_csv, to_json, write_all
-from helix_cli.bench.schema import Report
-from helix_cli.bench.tables import describe, markdown, tables
+from helix_cli.bench.page import Page
+from helix_cli.bench.plot import check_plot, image
+from helix_cli.bench.tables import markdown
 from helix_cli.errors import InputError
 from helix_cli.ui.console import Screen, notice
 from helix_cli.ui.measuring import show_lines, show_table
 
 STDOUT = "-"
-TITLE = "Helix benchmark"
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,38 @@ class Outputs:
         if self.plot is not None:
             check_plot(self.plot)
 
-    def write(self, report: Report) -> None:
-        """Shows the tables, unless stdout is taken, and writes every file. Raises OSError."""
-        made, lines = tables(report), [report.verdict, *describe(report)]
-        contents: list[tuple[Path | None, Callable[[], str | bytes]]] = [
-            (self.json, lambda: to_json(report)),
-            (self.csv, lambda: to_csv(report)),
-            (self.markdown, lambda: markdown(TITLE, lines, made)),
-            (self.plot, lambda: save(draw(report), self.plot or Path(), TITLE, lines, made)),
-        ]
+    def write(self, page: Page) -> None:
+        """Shows the page, unless stdout is taken, and writes every file; raises the first OSError after the last file.
+
+        Nothing that was measured may be lost because one file cannot be written.
+        """
+        contents = list(self._contents(page))
         to_stdout = [content for file, content in contents if str(file) == STDOUT]
+        problem: OSError | None = None
+        for file, content in contents:
+            try:
+                if str(file) != STDOUT:
+                    file.write_bytes(content())
+            except OSError as error:
+                problem = problem or error
         for content in to_stdout:
-            Screen.detect().write(str(content()))
-        if not to_stdout:
-            for table in made:
-                show_table(table.title, table.columns, table.rows, table.shares)
-            show_lines([report.verdict, *describe(report)])
+            Screen.detect().write(content().decode())
+        if to_stdout:
+            notice(page.lines[0])
         else:
-            notice(report.verdict)
-        write_all([(file, content) for file, content in contents if file is not None and str(file) != STDOUT])
+            for table in page.tables:
+                show_table(table.title, table.columns, table.rows, table.shares)
+            show_lines(page.lines)
+        if problem is not None:
+            raise problem
+
+    def _contents(self, page: Page) -> Iterator[tuple[Path, Callable[[], bytes]]]:
+        """Every file that was asked for, with what makes its content."""
+        if self.json is not None:
+            yield self.json, lambda: page.json().encode()
+        if self.csv is not None:
+            yield self.csv, lambda: page.csv().encode()
+        if self.markdown is not None:
+            yield self.markdown, lambda: markdown(page.title, page.lines, page.tables).encode()
+        if (plot := self.plot) is not None:
+            yield plot, lambda: image(page.figure(), plot, page.title, page.lines, page.tables)
