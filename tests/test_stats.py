@@ -146,7 +146,7 @@ def test_every_round_has_the_time_of_its_step() -> None:
         trace.record_time(seconds, 2 * seconds, 3 * seconds)
         trace.record_round(2, 1)
         trace.record_commit(102.0 + seconds, 2)
-    assert trace.round_times == [(0.1, 0.2, pytest.approx(0.3)), (0.2, 0.4, pytest.approx(0.6))]
-    assert trace.gaps() == [pytest.approx(1.1), pytest.approx(0.1)]
+    assert [sum(times) for times in trace.round_times] == pytest.approx([0.6, 1.2])
+    assert trace.gaps() == pytest.approx([1.1, 0.1])
     stats = summed(trace)
     assert stats.itl_p95_s == pytest.approx(0.1 + 0.95 * 1.0)

@@ -60,10 +60,13 @@ def make_plan(
 
 def bench_config(config: Config, file: Path | None, overrides: Sequence[str], plan: Plan, reuse: bool) -> Config:
     """`config`, which `file` and `overrides` gave, as the benchmark runs it. Raises ConfigError."""
+    drafts = bool(DRAFTING & set(plan.arms))
     for override in overrides:
         key = override.partition("=")[0].strip()
         if key in FIXED_KEYS:
             raise ConfigError(f"{key} cannot take effect in a benchmark.", FIXED_KEYS[key])
+        if key.startswith("draft.") and not drafts:
+            raise ConfigError(f"{key} cannot take effect: no arm drafts.", f"Leave it out, or add arm {SPECULATIVE}.")
     if SPECULATIVE in plan.arms and config.draft.kind == "none":
         raise ConfigError("Arm speculative needs a drafter, and drafter is none.", "Choose one, or --arms plain.")
     if ASSISTED in plan.arms and config.draft.kind != "model":
@@ -77,7 +80,7 @@ def bench_config(config: Config, file: Path | None, overrides: Sequence[str], pl
     added = [f"sampling.{key}={value}" for key, value in GREEDY.items() if getattr(config.sampling, key) is None]
     added += [f"sampling.max_tokens={plan.tokens}", "sampling.ignore_eos=true", "sampling.stop=[]"]
     added.append(f"cache.prefix_reuse={'true' if reuse else 'false'}")
-    if not DRAFTING & set(plan.arms) and "draft.kind" not in {one.partition("=")[0] for one in overrides}:
+    if not drafts:
         added.append("draft.kind=none")
     return load_config(file, [*overrides, *added])
 

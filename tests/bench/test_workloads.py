@@ -132,6 +132,9 @@ def test_settings_that_contradict_the_plan() -> None:
             bench_config(load_config(None, [override]), None, (override,), both, reuse=False)
     with pytest.raises(ConfigError, match=r"A batch of 32 is more than engine\.max_sequences"):
         bench_config(load_config(None), None, (), both, reuse=False)
+    alone = make_plan("plain", "none", "all", None, rounds=1, tokens=8, limit=1)
+    with pytest.raises(ConfigError, match=r"draft\.k cannot take effect: no arm drafts"):
+        bench_config(load_config(None, ["draft.k=2"]), None, ("draft.k=2",), alone, reuse=False)
     for key in FIXED_KEYS:
         with pytest.raises(ConfigError, match="cannot take effect in a benchmark"):
             bench_config(load_config(None), None, (f"{key}=1",), both, reuse=False)

@@ -36,8 +36,10 @@ def helix(*arguments: str) -> Result:
 
 
 def bench(pair: tuple[Path, Path], *arguments: str) -> Result:
-    models = ("--model", str(pair[0]), "--draft", str(pair[1]), "--set", "backend.threads=1")
-    return helix("bench", *models, *arguments)
+    """The benchmark of a pair, whose draft is named where some arm drafts."""
+    arms = arguments[arguments.index("--arms") + 1] if "--arms" in arguments else "plain,speculative"
+    draft = ("--draft", str(pair[1])) if {"speculative", "transformers-assisted"} & set(arms.split(",")) else ()
+    return helix("bench", "--model", str(pair[0]), *draft, "--set", "backend.threads=1", *arguments)
 
 
 def measured(pair: tuple[Path, Path], directory: Path, *arguments: str) -> tuple[Result, Report]:
