@@ -26,6 +26,7 @@ from helix_cli.ui import console
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
     "bench": "Measure how fast it is, plain and with its draft, and whether speculation pays.",
+    "sweep-k": "Measure how many tokens to propose at a time, and what the best number depends on.",
     "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""

@@ -57,8 +57,8 @@ class Source:
 def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Session:
     """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
-    target = _source(config.model.path, "target")
-    draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    target = find_source(config.model.path, "target")
+    draft = find_source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
@@ -66,7 +66,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     phases.end("checkpoint")
     tokenizer = Tokenizer(target.path)
     if draft is not None:
-        _require_same_tokenizer(tokenizer, draft.path)
+        require_same_tokenizer(tokenizer, draft.path)
     _check_prompts(tokenizer, target.architecture, prompts)
     phases.end("tokenizer")
     backend = open_backend(config.backend.device, config.backend.threads)
@@ -149,13 +149,14 @@ def checkpoint_path(name: str, role: str) -> Path:
     return DEMO_PAIR / role if name == DEMO else resolve(name)
 
 
-def _source(name: str, role: str) -> Source:
+def find_source(name: str, role: str) -> Source:
+    """The checkpoint that a config names, with its architecture; `role` as for `checkpoint_path`. Raises ModelError."""
     path = checkpoint_path(name, role)
     return Source(path, read_architecture(path))
 
 
-def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
-    """Content decides, not size: checkpoints pad equal vocabularies differently."""
+def require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
+    """Raises ModelError. Content decides, not size: checkpoints pad equal vocabularies differently."""
     difference = first_difference(tokenizer, Tokenizer(draft_path))
     if difference is not None:
         raise ModelError(

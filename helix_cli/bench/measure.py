@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 from helix_cli.bench.arms import Arm, NotPossible
 from helix_cli.bench.memory import peak_since_restart, restart_peak
@@ -46,27 +47,47 @@ class Measured:
 Watch = Callable[[str, str, Run | None], None]
 """Told (arm, workload, run) after every run; None for one that gave nothing."""
 
+Stage = list[tuple[Workload, Job, int]]
+"""Jobs, each with its workload and its round, after which a measurement may end."""
+
+
+def by_round(workloads: Sequence[Workload], rounds: int) -> Iterator[Stage]:
+    """Everything is a stage, and then everything again."""
+    for at in range(rounds):
+        yield [(workload, job, at) for workload in workloads for job in workload.jobs]
+
+
+def by_job(workloads: Sequence[Workload], rounds: int) -> Iterator[Stage]:
+    """The first job of every workload is a stage, then the second ones: new jobs say more than repeated ones."""
+    for at in range(rounds):
+        for jobs in zip_longest(*(workload.jobs for workload in workloads)):
+            yield [(workload, job, at) for workload, job in zip(workloads, jobs, strict=True) if job is not None]
+
 
 def measure(
-    arms: Sequence[Arm], workloads: Sequence[Workload], rounds: int, watch: Watch, enough: Callable[[Measured], bool]
+    arms: Sequence[Arm],
+    workloads: Sequence[Workload],
+    rounds: int,
+    watch: Watch,
+    enough: Callable[[Measured], bool],
+    stages: Callable[[Sequence[Workload], int], Iterator[Stage]] = by_round,
 ) -> Measured:
     """Every job of every workload through every arm, once a round, after one warm-up an arm.
 
     The arms take turns job by job, each pass in the opposite order of the one before, so that a machine that drifts
     favours none. An arm that fails is out, with its message. Ctrl-C keeps the runs that are finished. `enough` is asked
-    after each round whether the next is needed.
+    after each stage whether the next is needed.
     """
     measured = Measured()
     try:
         _prepare(measured, arms, workloads)
         passes = 0
-        for at in range(rounds):
-            for workload in workloads:
-                for job in workload.jobs:
-                    passes += 1
-                    for arm in arms if passes % 2 else reversed(arms):
-                        run = _attempt(measured, arm, workload.name, job, at)
-                        watch(arm.name, workload.name, run)
+        for stage in stages(workloads, rounds):
+            for workload, job, at in stage:
+                passes += 1
+                for arm in arms if passes % 2 else reversed(arms):
+                    run = _attempt(measured, arm, workload.name, job, at)
+                    watch(arm.name, workload.name, run)
             if enough(measured):
                 break
     except (Interrupted, KeyboardInterrupt):

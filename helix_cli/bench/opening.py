@@ -22,9 +22,11 @@ from helix_cli.bench.workloads import Builder, Job
 from helix_cli.config import Config
 from helix_cli.core import Request
 from helix_cli.draft.depth import FixedDepth
+from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.none import NoDrafter
 from helix_cli.errors import HelixError
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.runner import ModelRunner
 from helix_cli.session import Session
 
 HASHED: Final = ("*.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model")
@@ -77,18 +79,12 @@ def builder(session: Session) -> Builder:
 def helix_setup(config: Config, session: Session) -> Setup:
     """The setup of the session as it was loaded."""
     info, runner = session.info, session.engine.runner
-    draft_runner = getattr(session.engine.drafter, "runner", None)
-    draft = None
-    if draft_runner is not None:
-        path = checkpoint_path(config.draft.path, "draft") if config.draft.path else None
-        name = config.draft.path or f"the first {draft_runner.decoder.architecture.num_layers} layers of the target"
-        digest = content_hash(path or checkpoint_path(config.model.path, "target"))
-        draft = _model_facts(name, digest, info.draft_weights or info.weights, draft_runner.decoder)
+    drafting = draft_runner(session.engine.drafter)
     target = checkpoint_path(config.model.path, "target")
     return Setup(
         engine="helix",
         target=_model_facts(config.model.path, content_hash(target), info.weights, runner.decoder),
-        draft=draft,
+        draft=draft_facts(config, drafting, info.draft_weights),
         drafter=info.drafter,
         k=info.k,
         rule=info.rule,
@@ -105,9 +101,29 @@ def helix_setup(config: Config, session: Session) -> Setup:
             "tokenizers": tokenizers.__version__,
         },
         hardware=hardware(),
-        kv_block_bytes=runner.cache.block_bytes + (draft_runner.cache.block_bytes if draft_runner else 0),
+        kv_block_bytes=runner.cache.block_bytes + (drafting.cache.block_bytes if drafting else 0),
         context=info.context,
     )
+
+
+def draft_runner(drafter: Drafter) -> ModelRunner | None:
+    """What runs a drafter's model; None for one that has none."""
+    runner: ModelRunner | None = getattr(drafter, "runner", None)
+    return runner
+
+
+def draft_facts(config: Config, runner: ModelRunner | None, weights: str | None) -> ModelFacts | None:
+    """The model that drafts: another checkpoint, or the target's first layers, stored as `weights`."""
+    if runner is None:
+        return None
+    name = config.draft.path or f"the first {runner.decoder.architecture.num_layers} layers of the target"
+    path = (
+        checkpoint_path(config.draft.path, "draft")
+        if config.draft.path
+        else checkpoint_path(config.model.path, "target")
+    )
+    assert weights is not None, "a model that drafts has a weight format"
+    return _model_facts(name, content_hash(path), weights, runner.decoder)
 
 
 def plain_setup(setup: Setup, kv_block_bytes: int) -> Setup:

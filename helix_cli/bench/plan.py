@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -53,18 +53,17 @@ def make_plan(
 ) -> Plan:
     """The plan that comma lists describe. Raises InputError."""
     groups: dict[str, tuple[str, ...]] = {"all": CATEGORIES, "none": ()}
-    kinds = groups[categories] if categories in groups else _names(categories, CATEGORIES, "category")
-    shaped = () if shapes == "none" else tuple(parse_shape(name) for name in _split(shapes))
-    return Plan(_names(arms, ARMS, "arm"), shaped, kinds, _sizes(batches), rounds, tokens, limit)
+    kinds = groups[categories] if categories in groups else names_in(categories, CATEGORIES, "category")
+    shaped = () if shapes == "none" else tuple(parse_shape(name) for name in split_list(shapes))
+    return Plan(names_in(arms, ARMS, "arm"), shaped, kinds, _sizes(batches), rounds, tokens, limit)
 
 
 def bench_config(config: Config, file: Path | None, overrides: Sequence[str], plan: Plan, reuse: bool) -> Config:
     """`config`, which `file` and `overrides` gave, as the benchmark runs it. Raises ConfigError."""
     drafts = bool(DRAFTING & set(plan.arms))
+    refuse_keys(overrides, FIXED_KEYS)
     for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key in FIXED_KEYS:
-            raise ConfigError(f"{key} cannot take effect in a benchmark.", FIXED_KEYS[key])
+        key = key_of(override)
         if key.startswith("draft.") and not drafts:
             raise ConfigError(f"{key} cannot take effect: no arm drafts.", f"Leave it out, or add arm {SPECULATIVE}.")
     if SPECULATIVE in plan.arms and config.draft.kind == "none":
@@ -77,12 +76,29 @@ def bench_config(config: Config, file: Path | None, overrides: Sequence[str], pl
             f"A batch of {largest} is more than engine.max_sequences, which is {config.engine.max_sequences}.",
             f"Add --set engine.max_sequences={largest}.",
         )
-    added = [f"sampling.{key}={value}" for key, value in GREEDY.items() if getattr(config.sampling, key) is None]
-    added += [f"sampling.max_tokens={plan.tokens}", "sampling.ignore_eos=true", "sampling.stop=[]"]
-    added.append(f"cache.prefix_reuse={'true' if reuse else 'false'}")
+    added = measured_settings(config, plan.tokens, reuse)
     if not drafts:
         added.append("draft.kind=none")
     return load_config(file, [*overrides, *added])
+
+
+def measured_settings(config: Config, tokens: int, reuse: bool) -> list[str]:
+    """Overrides of `config` that make every text equally long, and greedy where the user says nothing."""
+    added = [f"sampling.{key}={value}" for key, value in GREEDY.items() if getattr(config.sampling, key) is None]
+    added += [f"sampling.max_tokens={tokens}", "sampling.ignore_eos=true", "sampling.stop=[]"]
+    return [*added, f"cache.prefix_reuse={'true' if reuse else 'false'}"]
+
+
+def refuse_keys(overrides: Sequence[str], fixed: Mapping[str, str]) -> None:
+    """Raises ConfigError for an override of what a measurement decides itself; `fixed` says what to do instead."""
+    for override in overrides:
+        if (key := key_of(override)) in fixed:
+            raise ConfigError(f"{key} cannot take effect in a benchmark.", fixed[key])
+
+
+def key_of(override: str) -> str:
+    """`draft.k` of `draft.k=4`."""
+    return override.partition("=")[0].strip()
 
 
 def workloads_of(plan: Plan, builder: Builder, own_name: str, own: Sequence[Prompt], seed: int) -> list[Workload]:
@@ -100,8 +116,9 @@ def workloads_of(plan: Plan, builder: Builder, own_name: str, own: Sequence[Prom
     return found
 
 
-def _names(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
-    names = _split(text)
+def names_in(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+    """The names of a comma list, all of which must be `known`. Raises InputError."""
+    names = split_list(text)
     for name in names:
         if name not in known:
             raise InputError(f"There is no {what} '{name}'.", f"Choose among {', '.join(known)}.")
@@ -111,7 +128,7 @@ def _names(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
 def _sizes(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
-    names = _split(text)
+    names = split_list(text)
     if not all(name.isdecimal() and int(name) > 0 for name in names):
         raise InputError(f"--batch {text} is not a list of sizes.", "Write whole numbers, as in 1,4,16.")
     sizes = tuple(sorted(map(int, names)))
@@ -120,7 +137,8 @@ def _sizes(text: str | None) -> tuple[int, ...]:
     return sizes
 
 
-def _split(text: str) -> tuple[str, ...]:
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma list, each once. Raises InputError for an empty one."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise InputError(f"'{text}' has an empty place.", "Write names with commas between them.")

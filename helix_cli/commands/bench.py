@@ -18,7 +18,7 @@ from helix_cli.bench.workloads import CATEGORIES
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
 from helix_cli.commands.outputs import Outputs
-from helix_cli.commands.prompts import read_prompts
+from helix_cli.commands.prompts import STDIN, read_prompts
 from helix_cli.commands.settings import Choices, with_settings
 from helix_cli.errors import InputError
 from helix_cli.phases import Phases
@@ -105,13 +105,13 @@ def bench(
     phases = context.ensure_object(Phases)
     phases.end("import")
     plan = make_plan(arms, shapes, "none" if prompts else categories, batch, rounds=rounds, tokens=tokens, limit=limit)
-    _refuse_bundled_choices(context, prompts)
+    refuse_bundled_choices(context, prompts)
     outputs = Outputs(json, csv, markdown, plot)
     outputs.check()
     own = read_prompts(prompts, chat=False) if prompts else []
     config = bench_config(choices.load(notice), choices.file, choices.overrides, plan, reuse_prefixes)
     phases.end("config")
-    report = run(config, plan, "prompts" if prompts is None else prompts.stem, own, phases)
+    report = run(config, plan, own_name(prompts), own, phases)
     outputs.write(report_page(report))
     if report.interrupted:
         raise typer.Exit(EXIT_CODE)
@@ -170,6 +170,11 @@ def compare_reports(
 SUBCOMMANDS: Final = {"compare": compare_reports}
 
 
+def own_name(file: Path | None) -> str:
+    """What the rows of a user's own prompts are called: the file's whole name, which no shape and no kind has."""
+    return "" if file is None else "stdin" if str(file) == STDIN else file.name
+
+
 def _line(speeds: dict[str, list[float]]) -> str:
     """The median speed of each arm so far."""
     from statistics import median
@@ -189,7 +194,8 @@ def _refuse_options(context: typer.Context) -> None:
         raise InputError(f"{flag} cannot take effect together with {context.invoked_subcommand}.", "Leave it out.")
 
 
-def _refuse_bundled_choices(context: typer.Context, prompts: Path | None) -> None:
+def refuse_bundled_choices(context: typer.Context, prompts: Path | None) -> None:
+    """Raises InputError for an option that chooses among bundled prompts beside one's own."""
     for flag in _given(context):
         if prompts is not None and flag in ("--categories", "--limit"):
             raise InputError(f"{flag} cannot take effect together with --prompts.", "Leave one of the two out.")
