@@ -102,7 +102,7 @@ def sweep_k(
 
     Every depth of every drafter and plain decoding take turns, prompt by prompt. From the same runs come the costs of
     drafting and checking and the acceptance by position, and from those the speed-up that theory predicts, beside the
-    one that was measured. Depth 0 may win, and then it says why. Ctrl-C ends the run and still reports what is finished.
+    one that was measured. Depth 0 may win, and then it says why. Ctrl-C ends the run and reports what is finished.
     """
     phases = context.ensure_object(Phases)
     phases.end("import")

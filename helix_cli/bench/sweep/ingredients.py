@@ -1,7 +1,7 @@
 """What rounds are made of, and the speed-up that follows for a depth: S(K) = E / (K c + v(K) + o).
 
 Leviathan et al., arXiv 2211.17192, with acceptance by position instead of one rate for all, and with drafts that may be
-shorter than was asked for. Times come from all depths of a drafter together, acceptance from those that went far enough.
+shorter than was asked for. Times come from all depths of a drafter together, acceptance from those that go far enough.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def expected_tokens(rates: Sequence[float], k: int) -> float:
 
 
 def predict(found: Ingredients, rates: Sequence[float], k: int, runs: Iterable[Run]) -> float | None:
-    """The speed-up of depth `k` with this acceptance. `runs` are those of that depth, which say how long its drafts are.
+    """The speed-up of depth `k` with this acceptance; `runs` of that depth say how long its drafts are.
 
     A drafter that always has something to say drafts k tokens in every round; n-grams do not.
     """

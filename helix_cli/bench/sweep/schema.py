@@ -20,7 +20,7 @@ class Acceptance(Record):
     workload: str
     kept: tuple[int, ...]
     tried: tuple[int, ...]
-    """Rounds that had kept everything before this position and wanted so much; a draft that was shorter was not kept."""
+    """Rounds that had kept everything before this position and wanted so much; a shorter draft was not kept."""
 
     @property
     def rates(self) -> tuple[float, ...]:
