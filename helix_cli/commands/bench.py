@@ -18,7 +18,7 @@ from helix_cli.bench.workloads import CATEGORIES
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
 from helix_cli.commands.outputs import Outputs
-from helix_cli.commands.prompts import read_prompts
+from helix_cli.commands.prompts import STDIN, read_prompts
 from helix_cli.commands.settings import Choices, with_settings
 from helix_cli.errors import InputError
 from helix_cli.phases import Phases
@@ -111,7 +111,7 @@ def bench(
     own = read_prompts(prompts, chat=False) if prompts else []
     config = bench_config(choices.load(notice), choices.file, choices.overrides, plan, reuse_prefixes)
     phases.end("config")
-    report = run(config, plan, "prompts" if prompts is None else prompts.stem, own, phases)
+    report = run(config, plan, own_name(prompts), own, phases)
     outputs.write(report_page(report))
     if report.interrupted:
         raise typer.Exit(EXIT_CODE)
@@ -168,6 +168,11 @@ def compare_reports(
 
 
 SUBCOMMANDS: Final = {"compare": compare_reports}
+
+
+def own_name(file: Path | None) -> str:
+    """What the rows of a user's own prompts are called: the file's whole name, which no shape and no kind has."""
+    return "" if file is None else "stdin" if str(file) == STDIN else file.name
 
 
 def _line(speeds: dict[str, list[float]]) -> str:
