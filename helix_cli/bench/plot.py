@@ -126,7 +126,7 @@ def _positions(axes: Axes, rows: Sequence[Row]) -> None:
         marker, colour = MARKERS[place % len(MARKERS)], COLOURS[place % len(COLOURS)]
         label = f"{row.workload}, {row.arm}" if len({one.arm for one in rows}) > 1 else row.workload
         axes.plot(range(1, len(rates) + 1), rates, marker=marker, label=label, color=colour)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.03)
     axes.set_xlabel("position in the draft")
     axes.set_ylabel("accepted")
     if rows:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from helix_cli.app import app, load_command
 from helix_cli.bench.arms import HelixArm
-from helix_cli.bench.schema import Report, read_report
+from helix_cli.bench.reporting import read_report
+from helix_cli.bench.schema import Report
 from helix_cli.bench.transformers_arms import TransformersArm
 from helix_cli.commands.settings import OPTIONS
 from tests.commands.fakes import fails
