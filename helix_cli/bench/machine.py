@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,12 @@ def condition(threads: int) -> dict[str, Any]:
 def bench_condition(device: torch.device, probe: bool, peaks: Iterable[int | None]) -> Condition:
     """The machine at the end of a benchmark, whose runs had these peaks; the probe's own matrix is no part of them."""
     peak = max((one for one in (peak_memory(), *peaks) if one is not None), default=None)
-    bandwidth = read_bandwidth(device) if probe and has_room_for_probe() else None
+    bandwidth = None
+    if probe and has_room_for_probe():
+        with suppress(
+            RuntimeError, MemoryError
+        ):  # No room on the device: then it is not known, and what was measured is.
+            bandwidth = read_bandwidth(device)
     return Condition(load_average=load_average(), read_bandwidth=bandwidth, peak_memory=peak)
 
 

@@ -89,6 +89,18 @@ def bars(axes: Axes, rows: Sequence[Row], label: str, value: Any) -> None:
         axes.legend(fontsize="small")
 
 
+def ratio_axis(axes: Axes) -> None:
+    """A logarithmic x axis for ratios around 1, with ticks that people can read."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    axes.set_xscale("log")
+    is_wide = low <= 0 or high / low > 5
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if is_wide else MaxNLocator(6))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _speed(row: Row) -> float:
     return row.figures.speed
 
@@ -102,10 +114,7 @@ def _gains(axes: Axes, rows: Sequence[Row]) -> None:
         colour = COLOURS[1 + arms.index(row.arm)]
         axes.errorbar(gain.ratio, place, xerr=[[gain.ratio - low], [high - gain.ratio]], fmt="o", color=colour)
     axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="both", labelsize="small")
+    ratio_axis(axes)
     axes.set_yticks(range(len(rows)), [f"{row.workload}, {row.arm}" for row in rows], fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel("speed against plain, with its 95 % interval")
@@ -117,7 +126,7 @@ def _positions(axes: Axes, rows: Sequence[Row]) -> None:
         marker, colour = MARKERS[place % len(MARKERS)], COLOURS[place % len(COLOURS)]
         label = f"{row.workload}, {row.arm}" if len({one.arm for one in rows}) > 1 else row.workload
         axes.plot(range(1, len(rates) + 1), rates, marker=marker, label=label, color=colour)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.03)
     axes.set_xlabel("position in the draft")
     axes.set_ylabel("accepted")
     if rows:

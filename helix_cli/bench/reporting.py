@@ -1,4 +1,4 @@
-"""From what was measured to the report, and its text as JSON and CSV."""
+"""From what was measured to the report, and its text as JSON and CSV; and back from JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import io
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from helix_cli.bench.arms import Arm
 from helix_cli.bench.costs import costs
@@ -19,6 +20,7 @@ from helix_cli.bench.plan import ASSISTED, PLAIN, SPECULATIVE
 from helix_cli.bench.schema import Condition, Problem, Report, Row, Run
 from helix_cli.bench.verdict import verdict
 from helix_cli.bench.workloads import Workload
+from helix_cli.errors import InputError
 
 DEEP: Final = ("config", "hardware", "versions", "v_by_k")
 """Tables within a row: one column each, as JSON would write them."""
@@ -95,6 +97,19 @@ def _runs(rows: Sequence[Row], arm: str) -> list[Run]:
     """The arm's runs of one text each, of tasks if there are any."""
     kind = "task" if any(row.kind == "task" for row in rows) else "shape"
     return [run for row in rows if row.arm == arm and row.kind == kind for run in row.runs]
+
+
+def read_report(file: Path) -> Report:
+    """A report that `--json` wrote; raises InputError."""
+    try:
+        return Report.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.", "Check the path.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        message = f"{file} is not a benchmark that this version reads: {where}: {first['msg']}."
+        raise InputError(message, "Name a file that helix bench wrote with --json.") from None
 
 
 def to_json(report: BaseModel) -> str:

@@ -5,12 +5,10 @@ docs/benchmarks.md describes the fields. A change that an older reader would mis
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from helix_cli.errors import InputError
 from helix_cli.stats import Trace
 
 SCHEMA_VERSION: Final = 1
@@ -247,16 +245,3 @@ class Report(Record):
     def failed(self) -> bool:
         """Whether an arm failed."""
         return any(problem.is_failure for problem in self.problems)
-
-
-def read_report(file: Path) -> Report:
-    """A report that `--json` wrote; raises InputError."""
-    try:
-        return Report.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.", "Check the path.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        message = f"{file} is not a benchmark that this version reads: {where}: {first['msg']}."
-        raise InputError(message, "Name a file that helix bench wrote with --json.") from None

@@ -31,6 +31,7 @@ def tables(report: Report) -> list[Table]:
         latency_table(rows),
         draft_table(rows),
         position_table(rows),
+        cache_table(rows),
         memory_table(rows),
         problem_table(report),
     )
@@ -67,12 +68,12 @@ def batch_table(rows: Sequence[Row]) -> Table:
 def latency_table(rows: Sequence[Row]) -> Table:
     """Times as a reader feels them, and whether the texts are the plain ones."""
     cells = tuple(_latency_cells(row.figures) for row in rows)
-    return _table("Latency", ("TTFT", "TPOT", "ITL p50 / p95 / p99", "same text as plain"), rows, cells)
+    return _table("Latency", ("TTFT", "TPOT", "ITL p50 / p95 / p99, ms", "same text as plain"), rows, cells)
 
 
 def draft_table(rows: Sequence[Row]) -> Table:
     """What was drafted, what became of it, and what it cost."""
-    columns = ("accepted", "a round", "c", "v(K)", "o", "expected", "draft / target / other")
+    columns = ("accepted", "a round", "c", "v(K)", "o", "expected", "draft / target / other, %")
     chosen = _drafting(rows)
     return _table("Drafting", columns, chosen, tuple(_draft_cells(row.figures) for row in chosen))
 
@@ -90,10 +91,32 @@ def position_table(rows: Sequence[Row]) -> Table:
     return _table("By position", ("accepted at 1, 2, ...", "target passes by tokens drafted"), chosen, cells)
 
 
+def cache_table(rows: Sequence[Row]) -> Table:
+    """Keys and values at their peak, and what caches reserved to the context limit would have held."""
+    chosen = [row for row in rows if row.figures.peak_blocks is not None]
+    cells = tuple(
+        (
+            str(row.figures.peak_blocks),
+            str(row.figures.wasted_slots),
+            str(row.figures.contiguous_blocks),
+            _mib(row.figures.kv_bytes),
+        )
+        for row in chosen
+    )
+    return _table("Keys and values", ("blocks", "empty slots", "contiguous blocks", "MiB"), chosen, cells)
+
+
 def memory_table(rows: Sequence[Row]) -> Table:
-    """Keys and values at their peak, and the weights that a round reads."""
-    columns = ("blocks", "empty slots", "contiguous", "K/V MiB", "weights/round", "bandwidth", "resident")
-    return _table("Memory", columns, rows, tuple(_memory_cells(row.figures) for row in rows))
+    """The weights that a round reads, how near that is to what the memory can do, and what was resident."""
+    cells = tuple(
+        (
+            _mib(row.figures.weight_bytes_per_round),
+            percent(row.figures.bandwidth_share),
+            _mib(row.figures.peak_memory),
+        )
+        for row in rows
+    )
+    return _table("Memory", ("weights a round, MiB", "of bandwidth", "resident, MiB"), rows, cells)
 
 
 def problem_table(report: Report) -> Table:
@@ -173,7 +196,7 @@ def _latency_cells(figures: Figures) -> tuple[str, ...]:
     return (
         seconds(figures.ttft_s),
         seconds(figures.tpot_s),
-        UNDEFINED if gaps[0] is None else " / ".join(seconds(gap) for gap in gaps),
+        UNDEFINED if gaps[0] is None else " / ".join(f"{1e3 * (gap or 0.0):.1f}" for gap in gaps),
         UNDEFINED if equal is None else f"{equal[0]} of {equal[1]}",
     )
 
@@ -187,26 +210,14 @@ def _draft_cells(figures: Figures) -> tuple[str, ...]:
         number(costs.v if costs else None),
         number(costs.o if costs else None),
         number(costs.expected_speed_up if costs else None),
-        UNDEFINED if split is None else " / ".join(percent(part) for part in (split.draft, split.target, split.other)),
+        UNDEFINED
+        if split is None
+        else "/".join(f"{part:.0%}"[:-1] for part in (split.draft, split.target, split.other)),
     )
 
 
-def _memory_cells(figures: Figures) -> tuple[str, ...]:
-    def whole(value: int | None) -> str:
-        return UNDEFINED if value is None else str(value)
-
-    def mib(value: float | None) -> str:
-        return UNDEFINED if value is None else f"{value / MIB:.1f}"
-
-    return (
-        whole(figures.peak_blocks),
-        whole(figures.wasted_slots),
-        whole(figures.contiguous_blocks),
-        mib(figures.kv_bytes),
-        UNDEFINED if figures.weight_bytes_per_round is None else f"{mib(figures.weight_bytes_per_round)} MiB",
-        percent(figures.bandwidth_share),
-        UNDEFINED if figures.peak_memory is None else f"{figures.peak_memory / MIB:.0f} MiB",
-    )
+def _mib(num_bytes: float | None) -> str:
+    return UNDEFINED if num_bytes is None else f"{num_bytes / MIB:.1f}"
 
 
 def markdown(title: str, lines: Sequence[str], made: Sequence[Table]) -> str:

@@ -13,7 +13,8 @@ import typer
 from helix_cli.bench.compare import change_table, compare, differences
 from helix_cli.bench.page import report_page
 from helix_cli.bench.plan import ARMS, FIXED_OPTIONS, Plan, bench_config, make_plan
-from helix_cli.bench.schema import Report, Run, read_report
+from helix_cli.bench.reporting import build_report, read_report
+from helix_cli.bench.schema import Report, Run
 from helix_cli.bench.workloads import CATEGORIES
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
@@ -128,7 +129,6 @@ def run(config: Config, plan: Plan, own_name: str, own: list[Prompt], phases: Ph
     from helix_cli.bench.figures import SPEEDS
     from helix_cli.bench.measure import measure, never, planned_runs
     from helix_cli.bench.plan import workloads_of
-    from helix_cli.bench.reporting import build_report
 
     workloads = workloads_of(plan, builder(session), own_name, own, session.params.seed or 0)
     kinds = {workload.name: workload.kind for workload in workloads}

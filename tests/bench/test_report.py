@@ -13,8 +13,8 @@ from helix_cli.bench.compare import change_table, compare, differences
 from helix_cli.bench.memory import peak_memory, peak_since_restart, restart_peak
 from helix_cli.bench.page import report_page
 from helix_cli.bench.plot import check_plot, draw, image
-from helix_cli.bench.reporting import pooled_verdict, to_csv, to_json
-from helix_cli.bench.schema import Problem, Report, Text, read_report
+from helix_cli.bench.reporting import pooled_verdict, read_report, to_csv, to_json
+from helix_cli.bench.schema import Problem, Report, Text
 from helix_cli.bench.tables import describe, markdown, tables
 from helix_cli.errors import InputError
 from helix_cli.stats import Trace
@@ -82,7 +82,7 @@ def test_tables_say_what_has_no_number() -> None:
     speed = made["Speed, tokens a second"]
     assert [row[:2] for row in speed.rows] == [("chat", "plain"), ("chat", "speculative")]
     assert speed.shares[1] == 1.0 > speed.shares[0] and not any(row[1] == "transformers" for row in speed.rows)
-    assert "Batches" not in made and made["Memory"].rows[0][2] == "5"
+    assert "Batches" not in made and made["Keys and values"].rows[0][2:5] == ("5", "2", "32")
     assert all(len(row) == len(table.columns) for table in made.values() for row in table.rows)
     text = markdown("T", list(describe(one)), list(made.values()))
     assert "| all | transformers | failed | no \\| such <model> |" in text and "- Memory bandwidth 10.0 GB/s" in text

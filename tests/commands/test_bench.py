@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from helix_cli.app import app, load_command
 from helix_cli.bench.arms import HelixArm
-from helix_cli.bench.schema import Report, read_report
+from helix_cli.bench.reporting import read_report
+from helix_cli.bench.schema import Report
 from helix_cli.bench.transformers_arms import TransformersArm
 from helix_cli.commands.settings import OPTIONS
 from tests.commands.fakes import fails
@@ -94,13 +97,13 @@ def test_batches_and_a_file_of_prompts(pair: tuple[Path, Path], tmp_path: Path) 
     arms = ("--arms", "plain,speculative,transformers,transformers-assisted")
     result, report = measured(pair, tmp_path, *asked, *arms)
     assert result.exit_code == 0, result.output
-    assert {row.workload for row in report.rows} == {"mine", "batch 1", "batch 4"}
+    assert {row.workload for row in report.rows} == {"mine.jsonl", "batch 1", "batch 4"}
     rows = {(row.arm, row.workload): row for row in report.rows}
     together = rows["speculative", "batch 4"]
     assert together.batch == 4 and [len(run.texts) for run in together.runs] == [4, 4]
     gain = together.figures.batch_gain
     assert gain is not None and gain.num_pairs == 2 and rows["speculative", "batch 1"].figures.batch_gain is None
-    assert [len(text.token_ids) for run in rows["plain", "mine"].runs[:4] for text in run.texts] == [6, 6, 6, 4]
+    assert [len(text.token_ids) for run in rows["plain", "mine.jsonl"].runs[:4] for text in run.texts] == [6, 6, 6, 4]
     assert rows["transformers", "batch 4"].figures.ttft_s is not None
     assert [(one.arm, one.workload) for one in report.problems] == [("transformers-assisted", "batch 4")]
 
@@ -177,6 +180,17 @@ def test_mistakes_are_found_before_anything_is_loaded(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("helix_cli.session.open_session", lambda *given: pytest.fail("something was loaded"))
     fails(helix("bench", *arguments), message)
+
+
+def test_mistakes_cost_no_import_of_torch() -> None:
+    code = (
+        "import sys\nfrom helix_cli.app import app\n"
+        "try: app(['bench', '--plot', 'x.pdf'], prog_name='helix')\n"
+        "except SystemExit as end: assert end.code == 2, end.code\n"
+        "assert not {'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "x.pdf does not end in" in result.stderr, result.stderr
 
 
 def test_help_leaves_out_what_cannot_take_effect() -> None:
