@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from helix_cli import __version__
 from helix_cli.backend import Backend, open_backend
+from helix_cli.cache.kept import KeptPrompts
 from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
@@ -28,6 +29,7 @@ from helix_cli.model.exact import choose_exactness
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
+from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt
 from helix_cli.sections import DraftSection, ModelSection, SamplingSection
@@ -83,6 +85,11 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
+    kept = _kept_prompts(config, models, runners, storage)
+    if kept is not None:
+        for prompt in prompts:
+            kept.restore(prompt_tokens(tokenizer, prompt))
     phases.end("cache")
     info = SessionInfo(
         version=__version__,
@@ -101,12 +108,12 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         context=target.architecture.context,
         block_size=config.cache.block_size,
         num_blocks=runners[0].cache.num_blocks,
-        notes=(*backend.notes, *opener.notes),
+        notes=(*backend.notes, *opener.notes, *(kept.notes if kept else ())),
         load_s=phases.load_s,
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases)
+    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases, kept)
 
 
 def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
@@ -219,6 +226,20 @@ def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_fla
         )
         runners.append(ModelRunner(decoder, cache, stop_flag))
     return runners
+
+
+def _kept_prompts(
+    config: Config, models: dict[str, tuple[Path, str | None]], runners: list[ModelRunner], storage: Storage
+) -> KeptPrompts | None:
+    """The prompts on disk that belong to these models, if the config asks for them; `models` by role, with weights."""
+    if not (config.cache.persist or config.cache.prompt_cache):
+        return None
+    caches, names = {}, []
+    for (role, (path, weights)), runner in zip(models.items(), runners, strict=False):
+        decoder = runner.decoder
+        caches[role] = runner.cache
+        names.append(fingerprint(path, f"{decoder.dtype} {weights} {decoder.kernel} {len(decoder.layers)}"))
+    return KeptPrompts(storage, caches, " ".join(names), config.cache.prompt_cache)
 
 
 def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from helix_cli.cache.kept import KeptPrompts
 from helix_cli.config import Config
 from helix_cli.core import Committed, Event, FinishedEvent, FinishReason, Piece, Request, SamplingParams, TextEvent
 from helix_cli.core import Sequence as EngineSequence
@@ -93,6 +94,7 @@ class Session:
         info: SessionInfo,
         stop_flag: StopFlag,
         phases: Phases,
+        kept: KeptPrompts | None = None,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -101,6 +103,7 @@ class Session:
         self.info = info
         self._stop_flag = stop_flag
         self._phases = phases
+        self._kept = kept
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
@@ -163,6 +166,14 @@ class Session:
     def interrupt(self) -> None:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""
         self._stop_flag.is_set = True
+
+    def keep(self, prompt: Prompt) -> list[str]:
+        """Writes a prompt that has run to disk, where the config asks for it; returns what the user should hear."""
+        if self._kept is None:
+            return []
+        self._kept.notes.clear()
+        self._kept.keep(prompt_tokens(self.tokenizer, prompt))
+        return list(self._kept.notes)
 
     def check(self) -> None:
         """Asserts the engine's invariants; call it when nothing streams."""

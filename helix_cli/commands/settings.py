@@ -27,6 +27,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
     "--draft-weights": ("draft.weights", "Models"),
     "--exact": ("model.exact", "Models"),
     "--device": ("backend.device", "Models"),
+    "--prompt-cache": ("cache.prompt_cache", "Models"),
     "--drafter": ("draft.kind", "Speculation"),
     "--k": ("draft.k", "Speculation"),
     "--rule": ("verify.rule", "Speculation"),
