@@ -16,8 +16,9 @@ from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.depth import FixedDepth
-from helix_cli.drafter_choice import DEMO
+from helix_cli.draft.auto_depth import AutoDepth
+from helix_cli.draft.depth import Depth, FixedDepth
+from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitError, ModelError
@@ -58,7 +59,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
     target = _source(config.model.path, "target")
-    draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    draft = _source(config.draft.path, "draft") if config.draft.kind in WITH_A_MODEL and config.draft.path else None
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
@@ -82,7 +83,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     decoder = exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend, _depth(config))
     phases.end("cache")
     info = SessionInfo(
         version=__version__,
@@ -237,7 +238,16 @@ def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> in
     return min(usable, affordable)
 
 
-def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+def _depth(config: Config) -> Depth:
+    """Plain decoding where nothing drafts; what the user fixed, or what the run finds out."""
+    if config.draft.kind == "none":
+        return FixedDepth(0)
+    return FixedDepth(config.draft.k) if isinstance(config.draft.k, int) else AutoDepth()
+
+
+def _engine(
+    config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend, depth: Depth
+) -> Engine:
     target = runners[0].decoder.architecture
     setup = DraftSetup(
         eos_ids=eos_ids,
@@ -249,7 +259,7 @@ def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int],
     )
     scheduler = Scheduler(
         runners[0].cache,
-        FixedDepth(config.draft.k),
+        depth,
         eos_ids=eos_ids,
         context=target.context,
         max_step_tokens=config.engine.max_step_tokens,

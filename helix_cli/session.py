@@ -38,7 +38,8 @@ class SessionInfo:
     exact_reason: str
     """The same of the model that drafts; None where none does."""
     drafter: str
-    k: int
+    k: int | str
+    """The fixed depth, or auto."""
     rule: str
     context: int
     block_size: int
