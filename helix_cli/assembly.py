@@ -16,8 +16,8 @@ from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.auto_depth import AutoDepth
 from helix_cli.draft.depth import Depth, FixedDepth
+from helix_cli.draft.profile import ProfileKey, depth_from, keep_profile, load_profile
 from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
@@ -83,7 +83,9 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     decoder = exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend, _depth(config))
+    key = profile_key(config, backend, decoder, weights, draft_weights)
+    depth = _depth(config, storage, key)
+    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend, depth)
     phases.end("cache")
     info = SessionInfo(
         version=__version__,
@@ -107,7 +109,30 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases)
+    return Session(
+        engine,
+        tokenizer,
+        params,
+        config.verify.rule,
+        info,
+        stop_flag,
+        phases,
+        lambda: keep_profile(storage, key, depth),
+    )
+
+
+def profile_key(
+    config: Config, backend: Backend, target: Decoder, weights: str, draft_weights: str | None
+) -> ProfileKey:
+    """What costs and acceptance depend on, as far as it is known before anything runs."""
+    drafting = (config.draft.path or "", draft_weights or "", config.draft.dtype, str(config.draft.layers))
+    return ProfileKey(
+        device=backend.description,
+        models=(config.model.path, drafting[0]),
+        formats=(str(target.dtype), weights, *drafting[1:]),
+        drafter=config.draft.kind,
+        threads=torch.get_num_threads(),
+    )
 
 
 def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
@@ -238,11 +263,11 @@ def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> in
     return min(usable, affordable)
 
 
-def _depth(config: Config) -> Depth:
-    """Plain decoding where nothing drafts; what the user fixed, or what the run finds out."""
+def _depth(config: Config, storage: Storage, key: ProfileKey) -> Depth:
+    """Plain decoding where nothing drafts; what the user fixed, or what runs find out."""
     if config.draft.kind == "none":
         return FixedDepth(0)
-    return FixedDepth(config.draft.k) if isinstance(config.draft.k, int) else AutoDepth()
+    return FixedDepth(config.draft.k) if isinstance(config.draft.k, int) else depth_from(load_profile(storage, key))
 
 
 def _engine(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -94,6 +94,7 @@ class Session:
         info: SessionInfo,
         stop_flag: StopFlag,
         phases: Phases,
+        keep_profile: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -102,6 +103,7 @@ class Session:
         self.info = info
         self._stop_flag = stop_flag
         self._phases = phases
+        self._keep_profile = keep_profile
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
@@ -136,6 +138,7 @@ class Session:
                 self.engine.step()
             # A Ctrl-C that came too late for this stream must not end the next one.
             self._stop_flag.is_set = False
+            self._keep_profile()
 
     def interrupt(self) -> None:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from helix_cli.config import load_config
-from helix_cli.drafter_choice import WITH_A_MODEL
 from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
 from helix_cli.draft import DRAFTERS
+from helix_cli.drafter_choice import WITH_A_MODEL
 from helix_cli.errors import ConfigError, DeviceError, HelixError, InputError, MemoryLimitError, ModelError
 from helix_cli.prompt import Prompt
 from helix_cli.session import Session, open_session

@@ -32,8 +32,9 @@ class CostCurve:
         return bool(self._rows)
 
     def points(self) -> dict[int, float]:
-        """Seconds by rows where enough was seen."""
-        return {rows: self._values[rows] * self._scale for rows in self._rows if self._samples[rows] >= ENOUGH_SAMPLES}
+        """Seconds by rows where enough was seen, and at the fewest rows, which nothing else can stand for."""
+        enough = [rows for rows in self._rows if self._samples[rows] >= ENOUGH_SAMPLES or rows == self._rows[0]]
+        return {rows: self._values[rows] * self._scale for rows in enough}
 
     def seconds(self, rows: float) -> float:
         """Expected seconds of a pass over `rows` rows; something must be known."""

@@ -123,7 +123,7 @@ def test_help_has_every_option() -> None:
         (
             ["x", "--k", "99"],
             "draft.k must be auto or a whole number from 0 to 64, not 99.",
-            "draft.k: The most tokens",
+            "The most",
         ),
         (["x", "--k", "many"], 'draft.k must be auto or a whole number from 0 to 64, not "many".', "draft.k: The most"),
         (["x", "--k", "-1"], 'draft.k must be auto or a whole number from 0 to 64, not "-1".', "draft.k: The most"),
