@@ -9,7 +9,7 @@ SCALE_WEIGHT, POINT_WEIGHT = 0.2, 0.05
 # One sample may not say more than this factor: a process that was stopped for a minute says nothing about a kernel.
 LARGEST_SURPRISE = 2.0
 # Samples that set up a point before surprises move the whole curve, and how long fewer samples than that are believed.
-ENOUGH_SAMPLES, DOUBTED_AFTER = 4, 128
+ENOUGH_SAMPLES, DOUBTED_AFTER = 8, 128
 # Expected growth of a pass for each further row, as a share, before two points say better.
 FIRST_SLOPE = 0.02
 

@@ -122,7 +122,7 @@ def test_help_has_every_option() -> None:
         (["x", "--show-draft", "--json"], "--show-draft cannot take effect together with --json.", "Leave one"),
         (
             ["x", "--k", "99"],
-            "draft.k must be auto or a whole number from 0 to 64, not 99.",
+            'draft.k must be auto or a whole number from 0 to 64, not "99".',
             "The most",
         ),
         (["x", "--k", "many"], 'draft.k must be auto or a whole number from 0 to 64, not "many".', "draft.k: The most"),
