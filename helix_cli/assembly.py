@@ -17,8 +17,9 @@ from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.depth import FixedDepth
-from helix_cli.drafter_choice import DEMO
+from helix_cli.draft.depth import Depth, FixedDepth
+from helix_cli.draft.profile import ProfileKey, depth_from, keep_profile, load_profile
+from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitError, ModelError
@@ -60,7 +61,8 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
     target = find_source(config.model.path, "target")
-    draft = find_source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    has_model = config.draft.kind in WITH_A_MODEL
+    draft = find_source(config.draft.path, "draft") if has_model and config.draft.path else None
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
@@ -84,7 +86,9 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     decoder = exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    key = profile_key(config, backend.description, decoder, weights, draft_weights)
+    depth = _depth(config, storage, key)
+    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend, depth)
     models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
     kept = _kept_prompts(config, models, runners, storage)
     if kept is not None:
@@ -113,7 +117,29 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases, kept)
+    return Session(
+        engine,
+        tokenizer,
+        params,
+        config.verify.rule,
+        info,
+        stop_flag,
+        phases,
+        kept,
+        lambda: keep_profile(storage, key, depth),
+    )
+
+
+def profile_key(config: Config, device: str, target: Decoder, weights: str, draft_weights: str | None) -> ProfileKey:
+    """What costs and acceptance depend on, as far as it is known before anything runs."""
+    drafting = (config.draft.path or "", draft_weights or "", config.draft.dtype, str(config.draft.layers))
+    return ProfileKey(
+        device=device,
+        models=(config.model.path, drafting[0]),
+        formats=(str(target.dtype), weights, *drafting[1:]),
+        drafter=config.draft.kind,
+        threads=torch.get_num_threads(),
+    )
 
 
 def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
@@ -264,7 +290,16 @@ def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> in
     return min(usable, affordable)
 
 
-def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+def _depth(config: Config, storage: Storage, key: ProfileKey) -> Depth:
+    """Plain decoding where nothing drafts; what the user fixed, or what runs find out."""
+    if config.draft.kind == "none":
+        return FixedDepth(0)
+    return FixedDepth(config.draft.k) if isinstance(config.draft.k, int) else depth_from(load_profile(storage, key))
+
+
+def _engine(
+    config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend, depth: Depth
+) -> Engine:
     target = runners[0].decoder.architecture
     setup = DraftSetup(
         eos_ids=eos_ids,
@@ -276,7 +311,7 @@ def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int],
     )
     scheduler = Scheduler(
         runners[0].cache,
-        FixedDepth(config.draft.k),
+        depth,
         eos_ids=eos_ids,
         context=target.context,
         max_step_tokens=config.engine.max_step_tokens,

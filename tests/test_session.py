@@ -11,6 +11,7 @@ import pytest
 from helix_cli.config import load_config
 from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
 from helix_cli.draft import DRAFTERS
+from helix_cli.drafter_choice import WITH_A_MODEL
 from helix_cli.errors import (
     ConfigError,
     DeviceError,
@@ -50,7 +51,7 @@ def settings(pair: tuple[Path, Path], *more: str) -> list[str]:
 
 def drafted_by(pair: tuple[Path, Path], drafter: str) -> list[str]:
     """Overrides that choose a drafter."""
-    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter == "model" else [])]
+    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter in WITH_A_MODEL else [])]
 
 
 def session_for(pair: tuple[Path, Path], *more: str) -> Session:

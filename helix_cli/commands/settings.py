@@ -43,7 +43,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
 }
 """Option -> (the key it sets, its panel in the help)."""
 
-METAVARS: Final[dict[Any, str | None]] = {int: "N", float: "X", bool: None}
+METAVARS: Final[dict[Any, str | None]] = {int: "N", float: "X", bool: None, "draft.k": "N|auto"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _file_options() -> list[inspect.Parameter]:
 def _option(flag: str, key: str, panel: str) -> inspect.Parameter:
     field = _field(key)
     kind = plain_type(field)
-    help_text, metavar = field.description, METAVARS.get(kind, "NAME")
+    help_text, metavar = field.description, METAVARS.get(kind, METAVARS.get(key, "NAME"))
     if get_origin(kind) is Literal:
         help_text = f"{help_text} One of {', '.join(get_args(kind))}."
     if get_origin(kind) is tuple:
