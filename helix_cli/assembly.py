@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from helix_cli import __version__
 from helix_cli.backend import Backend, open_backend
 from helix_cli.cache.kept import KeptPrompts
-from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
@@ -22,7 +21,7 @@ from helix_cli.draft.profile import ProfileKey, depth_from, keep_profile, load_p
 from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitError, ModelError
+from helix_cli.errors import ConfigError, HelixError, InputError, ModelError
 from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
@@ -32,6 +31,7 @@ from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
+from helix_cli.pools import choose_num_blocks, open_pool
 from helix_cli.prompt import Prompt
 from helix_cli.sections import DraftSection, ModelSection, SamplingSection
 from helix_cli.session import Session, SessionInfo, StopFlag, prompt_tokens
@@ -43,8 +43,6 @@ ASSETS = Path(__file__).parent / "assets"
 DEMO_PAIR = ASSETS / "demo"
 # Ordinary text of several kinds, to see which input channels of a model are outliers.
 CALIBRATION = ASSETS / "calibration.txt"
-# Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
-ASSUMED_FREE_BYTES = 2 * 2**30
 # One eighth of the layers, at least one, where early_exit is not told how many.
 EARLY_EXIT_SHARE = 8
 
@@ -236,22 +234,8 @@ def _draft_decoder(
 
 def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:
     """A runner over a pool of its own for each model; all pools have equally many blocks."""
-    num_blocks = _num_blocks(config, backend, decoders)
-    runners = []
-    for decoder in decoders:
-        shape = decoder.architecture
-        cache = PagedKVCache(
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            num_blocks,
-            config.cache.block_size,
-            decoder.dtype,
-            decoder.device,
-            config.cache.prefix_reuse,
-        )
-        runners.append(ModelRunner(decoder, cache, stop_flag))
-    return runners
+    num_blocks = choose_num_blocks(config, backend, decoders)
+    return [ModelRunner(one, open_pool(one, num_blocks, config.cache), stop_flag) for one in decoders]
 
 
 def _kept_prompts(
@@ -266,28 +250,6 @@ def _kept_prompts(
         caches[role] = runner.cache
         names.append(fingerprint(path, f"{decoder.dtype} {weights} {decoder.kernel} {len(decoder.layers)}"))
     return KeptPrompts(storage, caches, " ".join(names), config.cache.prompt_cache)
-
-
-def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
-    """What the config says, or as many blocks as its share of the free memory holds, but no more than can be used."""
-    if config.cache.blocks is not None:
-        return config.cache.blocks
-    block_size = config.cache.block_size
-    free = backend.free_memory()
-    share = int((ASSUMED_FREE_BYTES if free is None else free) * config.cache.memory_share)
-    shapes = [(one.architecture, one.dtype.itemsize) for one in decoders]
-    block_bytes = sum(
-        bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size, itemsize)
-        for shape, itemsize in shapes
-    )
-    usable = -(-decoders[0].architecture.context // block_size) * config.engine.max_sequences
-    affordable = share // block_bytes
-    if affordable < 1:
-        raise MemoryLimitError(
-            f"The cache may take {share / 2**20:.0f} MiB, and one block of it needs {block_bytes / 2**20:.1f} MiB.",
-            "Free some memory, raise cache.memory_share, or lower cache.block_size.",
-        )
-    return min(usable, affordable)
 
 
 def _depth(config: Config, storage: Storage, key: ProfileKey) -> Depth:

@@ -20,6 +20,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("draft", "tokenizer"),
     ("engine", "text"),
     ("strict_yaml", "overrides", "sections", "drafter_choice", "config"),
+    ("pools",),
     ("session", "assembly"),
     ("bench",),
     ("commands",),

@@ -10,7 +10,7 @@ from helix_cli.core import Request
 
 if TYPE_CHECKING:
     from helix_cli.bench.workloads import Job
-    from helix_cli.draft.depth import FixedDepth
+    from helix_cli.draft.depth import Depth
     from helix_cli.draft.drafter import Drafter
     from helix_cli.session import Session
 
@@ -40,7 +40,7 @@ class Arm(Protocol):
 class HelixArm:
     """A session with one drafter and one depth. Any number of arms may share a session: the models are loaded once."""
 
-    def __init__(self, name: str, session: Session, drafter: Drafter, depth: FixedDepth, setup: Setup) -> None:
+    def __init__(self, name: str, session: Session, drafter: Drafter, depth: Depth, setup: Setup) -> None:
         self.name = name
         self._session = session
         self._drafter, self._depth = drafter, depth

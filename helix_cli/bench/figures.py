@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 from helix_cli.bench.costs import costs, time_split
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval
-from helix_cli.bench.schema import Figures, Interval, Kind, Run, Setup, Text
+from helix_cli.bench.schema import Depths, Figures, Interval, Kind, Run, Setup, Text
 from helix_cli.stats import RequestStats, acceptance_per_position, percentile, ratio, summarise
 
 Speed = Callable[[Run], float | None]
@@ -79,6 +79,7 @@ def figures(
         acceptance_rate=ratio(sum(accepted), sum(drafted)),
         mean_acceptance_length=tokens_per_round(texts),
         acceptance_per_position=acceptance_per_position(drafted, accepted),
+        depths=depths(_joined(texts, "wanted")),
         costs=costs(runs, plain_runs),
         split=time_split(runs),
         **_cache_figures(runs, stats, setup),
@@ -132,6 +133,14 @@ def tokens_per_round(texts: Sequence[Text]) -> float | None:
         return 1.0 + sum(_joined(texts, "accepted")) / rounds
     later = [count for text in texts for _, count in text.commits[1:]]
     return fmean(later) if later else None
+
+
+def depths(wanted: Sequence[int]) -> Depths | None:
+    """What the choice of depth came to, from the tokens asked for in each round."""
+    if not any(wanted):
+        return None
+    off = wanted.count(0) / len(wanted)
+    return Depths(least=min(wanted), most=max(wanted), mean=fmean(wanted), off_share=off)
 
 
 def _joined(texts: Sequence[Text], name: str) -> list[int]:

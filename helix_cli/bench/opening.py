@@ -21,8 +21,10 @@ from helix_cli.bench.schema import ModelFacts, Setup
 from helix_cli.bench.workloads import Builder, Job
 from helix_cli.config import Config
 from helix_cli.core import Request
+from helix_cli.draft.auto import AutoDrafter
 from helix_cli.draft.depth import FixedDepth
 from helix_cli.draft.drafter import Drafter
+from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.none import NoDrafter
 from helix_cli.errors import HelixError
 from helix_cli.model.decoder import Decoder
@@ -108,8 +110,8 @@ def helix_setup(config: Config, session: Session) -> Setup:
 
 def draft_runner(drafter: Drafter) -> ModelRunner | None:
     """What runs a drafter's model; None for one that has none."""
-    runner: ModelRunner | None = getattr(drafter, "runner", None)
-    return runner
+    drafting = drafter.model if isinstance(drafter, AutoDrafter) else drafter
+    return drafting.runner if isinstance(drafting, ModelDrafter) else None
 
 
 def draft_facts(config: Config, runner: ModelRunner | None, weights: str | None) -> ModelFacts | None:
@@ -132,7 +134,7 @@ def plain_setup(setup: Setup, kv_block_bytes: int) -> Setup:
     return setup.model_copy(update=none)
 
 
-def peer_setup(setup: Setup, name: str, k: int) -> Setup:
+def peer_setup(setup: Setup, name: str, k: int | str) -> Setup:
     """The same checkpoints in transformers; its arm fills in the weights when it has loaded them."""
     common: dict[str, Any] = {"engine": "transformers", "exact": False, "config": {}, "kv_block_bytes": None}
     if name == ASSISTED:

@@ -23,12 +23,14 @@ ARMS: Final = (PLAIN, SPECULATIVE, TRANSFORMERS, ASSISTED)
 """What --arms may name."""
 DRAFTING: Final = frozenset((SPECULATIVE, ASSISTED))
 
-FIXED_OPTIONS: Final = frozenset(("--max-tokens", "--stop", "--ignore-eos"))
+FIXED_OPTIONS: Final = frozenset(("--max-tokens", "--stop", "--ignore-eos", "--prompt-cache"))
 FIXED_KEYS: Final = {
     "sampling.max_tokens": "Use --tokens.",
     "sampling.stop": "Every text goes on to the same length.",
     "sampling.ignore_eos": "Every text goes on to the same length.",
     "cache.prefix_reuse": "Use --reuse-prefixes.",
+    "cache.persist": "A benchmark keeps nothing for a later run.",
+    "cache.prompt_cache": "A benchmark keeps nothing for a later run.",
 }
 """What the benchmark decides, and what to do instead."""
 GREEDY: Final = {"temperature": "0", "repetition_penalty": "1", "seed": "0"}
@@ -86,6 +88,7 @@ def measured_settings(config: Config, tokens: int, reuse: bool) -> list[str]:
     """Overrides of `config` that make every text equally long, and greedy where the user says nothing."""
     added = [f"sampling.{key}={value}" for key, value in GREEDY.items() if getattr(config.sampling, key) is None]
     added += [f"sampling.max_tokens={tokens}", "sampling.ignore_eos=true", "sampling.stop=[]"]
+    added += ["cache.persist=false", "cache.prompt_cache=null"]
     return [*added, f"cache.prefix_reuse={'true' if reuse else 'false'}"]
 
 

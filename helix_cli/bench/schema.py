@@ -35,6 +35,8 @@ class Text(Record):
     drafted: tuple[int, ...] = ()
     """Tokens proposed in each round after the first token; empty where the engine does not tell."""
     accepted: tuple[int, ...] = ()
+    wanted: tuple[int, ...] = ()
+    """Tokens asked for in each of those rounds; a drafter may have fewer to propose."""
     rounds: tuple[tuple[float, float, float], ...] = ()
     """(draft, target, other) seconds of each of those rounds."""
     block_size: int = 1
@@ -51,6 +53,7 @@ class Text(Record):
             commits=tuple((time - trace.submitted, count) for time, count in trace.commit_times),
             drafted=tuple(trace.drafted),
             accepted=tuple(trace.accepted),
+            wanted=tuple(trace.wanted),
             rounds=tuple(trace.round_times),
             block_size=trace.block_size,
             peak_blocks=trace.peak_blocks,
@@ -62,9 +65,9 @@ class Text(Record):
         trace = Trace(self.num_prompt_tokens, self.block_size, submitted=0.0, num_reused=self.num_reused)
         for time, count in self.commits:
             trace.record_commit(time, count)
-        for times, drafted, accepted in zip(self.rounds, self.drafted, self.accepted, strict=True):
+        for times, *counts in zip(self.rounds, self.drafted, self.accepted, self.wanted, strict=True):
             trace.record_time(*times)
-            trace.record_round(drafted, accepted)
+            trace.record_round(*counts)
         trace.record_blocks(self.peak_blocks, self.peak_positions)
         return trace
 
@@ -146,6 +149,16 @@ class Costs(Record):
     """tokens_per_round (1 + o_plain) / (mean_k c + v + o)."""
 
 
+class Depths(Record):
+    """How many tokens were asked for, over all rounds of all texts."""
+
+    least: int
+    most: int
+    mean: float
+    off_share: float
+    """The share of rounds that asked for none."""
+
+
 class Split(Record):
     """Shares of the time of decoding; they sum to 1."""
 
@@ -176,6 +189,8 @@ class Figures(Record):
     acceptance_rate: float | None
     mean_acceptance_length: float | None
     acceptance_per_position: tuple[float, ...]
+    depths: Depths | None
+    """None where no round asked for a draft."""
     costs: Costs | None
     split: Split | None
     peak_blocks: int | None

@@ -30,6 +30,7 @@ def tables(report: Report) -> list[Table]:
         batch_table(rows),
         latency_table(rows),
         draft_table(rows),
+        depth_table(rows),
         position_table(rows),
         cache_table(rows),
         memory_table(rows),
@@ -76,6 +77,18 @@ def draft_table(rows: Sequence[Row]) -> Table:
     columns = ("accepted", "a round", "c", "v(K)", "o", "expected", "draft / target / other, %")
     chosen = _drafting(rows)
     return _table("Drafting", columns, chosen, tuple(_draft_cells(row.figures) for row in chosen))
+
+
+def depth_table(rows: Sequence[Row]) -> Table:
+    """How many tokens were asked for, and how often none."""
+    cells = [
+        (row, (f"{found.least}-{found.most}", f"{found.mean:.1f}", percent(found.off_share)))
+        for row in _drafting(rows)
+        if (found := row.figures.depths) is not None
+    ]
+    return _table(
+        "Depth", ("asked for", "mean", "off, of the rounds"), [row for row, _ in cells], tuple(c for _, c in cells)
+    )
 
 
 def position_table(rows: Sequence[Row]) -> Table:

@@ -94,7 +94,7 @@ class TransformersArm:
         name: str,
         checkpoints: Checkpoints,
         params: SamplingParams,
-        k: int | None,
+        k: int | str | None,
         stopped: Callable[[], bool],
         setup: Setup,
     ) -> None:
@@ -125,13 +125,14 @@ class TransformersArm:
     def _target(self) -> Any:
         return self._checkpoints.load(self._checkpoints.target)
 
-    def _assistant(self, k: int) -> Any:
+    def _assistant(self, k: int | str) -> Any:
         assert self._checkpoints.draft is not None, "an assisted arm has a draft"
         model = self._checkpoints.load(self._checkpoints.draft)
-        # The confidence threshold would end a draft early; the depth is to be k.
-        settings = model.generation_config
-        settings.num_assistant_tokens, settings.num_assistant_tokens_schedule = k, "constant"
-        settings.assistant_confidence_threshold = 0.0
+        if isinstance(k, int):  # Otherwise the depth is its own business, as it is Helix's.
+            settings = model.generation_config
+            settings.num_assistant_tokens, settings.num_assistant_tokens_schedule = k, "constant"
+            # The confidence threshold would end a draft early.
+            settings.assistant_confidence_threshold = 0.0
         return model
 
     def _one(self, job: Job) -> Text:

@@ -146,8 +146,10 @@ def run(configs: Mapping[Setting, Config], plan: SweepPlan, work: WorkOf, phases
     from helix_cli.bench.machine import bench_condition
     from helix_cli.bench.measure import by_job, measure, planned_runs
     from helix_cli.bench.opening import builder
+    from helix_cli.bench.sweep.profile import keep_profiles
     from helix_cli.bench.sweep.report import build_sweep
     from helix_cli.bench.sweep.standing import is_enough, standing
+    from helix_cli.storage import Storage
 
     workloads = work(builder(session))
     ended_early = False
@@ -168,9 +170,12 @@ def run(configs: Mapping[Setting, Config], plan: SweepPlan, work: WorkOf, phases
                 return ended_early
 
             measured = measure(arms, workloads, plan.rounds, watch, enough, by_job)
+    target = session.engine.runner.decoder
+    for drafter in keep_profiles(measured, arms, configs, workloads, target, Storage()):
+        notice(f"What drafter {drafter} costs and gains here is kept for draft.k: auto.")
     peaks = [one.peak_memory for runs in measured.runs.values() for one in runs]
     with working("Probing the memory's bandwidth"):
-        condition = bench_condition(session.engine.runner.decoder.device, probe=not measured.interrupted, peaks=peaks)
+        condition = bench_condition(target.device, probe=not measured.interrupted, peaks=peaks)
     command = shlex.join(["helix", *sys.argv[1:]])
     return build_sweep(measured, arms, workloads, plan, command=command, condition=condition, stopped_early=ended_early)
 

@@ -13,9 +13,15 @@ CONDITION = Condition(load_average=0.5, read_bandwidth=10e9, peak_memory=2**30)
 
 
 def text(
-    rounds: Sequence[tuple[int, int]], times: tuple[float, float, float] = (0.0, 0.1, 0.0), first_s: float = 0.5
+    rounds: Sequence[tuple[int, int]],
+    times: tuple[float, float, float] = (0.0, 0.1, 0.0),
+    first_s: float = 0.5,
+    wanted: Sequence[int] | None = None,
 ) -> Text:
-    """A text of one first token and then rounds of (drafted, accepted), each of which takes `times`."""
+    """A text of one first token and then rounds of (drafted, accepted), each of which takes `times`.
+
+    What was drafted had been asked for, unless `wanted` says otherwise.
+    """
     commits = [(first_s, 1)]
     for _, accepted in rounds:
         commits.append((commits[-1][0] + sum(times), accepted + 1))
@@ -25,6 +31,7 @@ def text(
         commits=tuple(commits),
         drafted=tuple(drafted for drafted, _ in rounds),
         accepted=tuple(accepted for _, accepted in rounds),
+        wanted=tuple(drafted for drafted, _ in rounds) if wanted is None else tuple(wanted),
         rounds=(times,) * len(rounds),
         block_size=4,
         peak_blocks=5,

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from helix_cli.bench.costs import costs, expected_speed_up, time_split
-from helix_cli.bench.figures import batch_gain, figures
+from helix_cli.bench.figures import batch_gain, depths, figures
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval, t_975, unpaired_rounds
 from helix_cli.bench.schema import Costs, Interval
 from helix_cli.bench.verdict import verdict, weakness
@@ -86,11 +86,18 @@ def test_a_text_of_one_token_has_no_speed() -> None:
 
 
 def test_an_engine_that_tells_nothing_of_its_rounds() -> None:
-    silent = text([(4, 2)] * 3).model_copy(update={"drafted": (), "accepted": (), "rounds": ()})
+    silent = text([(4, 2)] * 3).model_copy(update={"drafted": (), "accepted": (), "wanted": (), "rounds": ()})
     found = figures("task", [run("a", silent)], [], [], setup(kv_block_bytes=None), 10e3)
     assert found is not None and found.mean_acceptance_length == pytest.approx(3.0)
     assert found.acceptance_rate is None and found.costs is None and found.split is None
     assert found.peak_blocks is None and found.bandwidth_share is None
+
+
+def test_what_the_choice_of_depth_came_to() -> None:
+    found = depths([0, 4, 2, 0])
+    assert found is not None
+    assert (found.least, found.most, found.mean, found.off_share) == (0, 4, 1.5, 0.5)
+    assert depths([0, 0]) is None and depths([]) is None
 
 
 def test_costs_do_not_count_the_draft_reading_the_prompt() -> None:

@@ -195,5 +195,5 @@ def test_mistakes_cost_no_import_of_torch() -> None:
 
 def test_help_leaves_out_what_cannot_take_effect() -> None:
     options = {name for parameter in load_command("bench").params for name in parameter.opts}
-    assert OPTIONS.keys() - options == {"--max-tokens", "--stop", "--ignore-eos"}
+    assert OPTIONS.keys() - options == {"--max-tokens", "--stop", "--ignore-eos", "--prompt-cache"}
     assert {"--arms", "--shapes", "--batch", "--json", "--csv", "--markdown", "--plot", "--set"} <= options

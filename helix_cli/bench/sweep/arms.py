@@ -10,7 +10,7 @@ from helix_cli.bench.arms import Arm, HelixArm
 from helix_cli.bench.opening import draft_facts, draft_runner, helix_setup, plain_setup
 from helix_cli.bench.schema import Setup
 from helix_cli.bench.sweep.plan import Setting
-from helix_cli.cache.paged import PagedKVCache, num_blocks_for
+from helix_cli.cache.paged import num_blocks_for
 from helix_cli.config import Config
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.depth import FixedDepth
@@ -18,6 +18,7 @@ from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.none import NoDrafter
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
+from helix_cli.pools import open_pool
 from helix_cli.session import Session
 from helix_cli.storage import Storage
 
@@ -87,17 +88,7 @@ class Drafters:
         opener = ModelOpener(backend, Storage(), lambda: session.tokenizer.encode(calibration))
         choice = ModelChoice(config.draft.dtype, config.draft.weights, is_draft=True)
         decoder, self.draft_weights = opener.open(source.path, source.architecture, choice)
-        shape, block_size = decoder.architecture, config.cache.block_size
-        cache = PagedKVCache(
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            num_blocks_for(session.info.context, block_size),
-            block_size,
-            decoder.dtype,
-            decoder.device,
-            config.cache.prefix_reuse,
-        )
+        cache = open_pool(decoder, num_blocks_for(session.info.context, config.cache.block_size), config.cache)
         self._runner = ModelRunner(decoder, cache, session.engine.runner.interrupted)
         return self._runner
 

@@ -7,13 +7,13 @@ shorter than was asked for. Times come from all depths of a drafter together, ac
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, chain
 from operator import mul
 from statistics import median
 
 from helix_cli.bench.costs import expected_speed_up, rounds_of
-from helix_cli.bench.schema import Run, Text
+from helix_cli.bench.schema import Run
 from helix_cli.bench.sweep.schema import ALL, Acceptance, Ingredients
 
 RunsByDepth = Mapping[int, Sequence[Run]]
@@ -46,12 +46,11 @@ def acceptance(workload: str, by_depth: RunsByDepth) -> Acceptance:
     """The counts of one kind of work; position i from all depths beyond i."""
     kept: Counter[int] = Counter()
     tried: Counter[int] = Counter()
-    for depth, runs in by_depth.items():
-        for run in runs:
-            for text in run.texts:
-                for wanted, accepted in _asked(text, depth):
-                    tried.update(range(min(accepted + 1, wanted)))
-                    kept.update(range(accepted))
+    for run in chain.from_iterable(by_depth.values()):
+        for text in run.texts:
+            for wanted, accepted in zip(text.wanted, text.accepted, strict=True):
+                tried.update(range(min(accepted + 1, wanted)))
+                kept.update(range(accepted))
     places = range(max(tried, default=-1) + 1)
     return Acceptance(workload=workload, kept=tuple(kept[at] for at in places), tried=tuple(tried[at] for at in places))
 
@@ -80,7 +79,7 @@ def predict(found: Ingredients, rates: Sequence[float], k: int, runs: Iterable[R
         drafted
         for run in runs
         for text in run.texts
-        for (wanted, _), drafted in zip(_asked(text, k), text.drafted, strict=True)
+        for wanted, drafted in zip(text.wanted, text.drafted, strict=True)
         if wanted == k
     ]
     if not lengths:
@@ -88,11 +87,3 @@ def predict(found: Ingredients, rates: Sequence[float], k: int, runs: Iterable[R
     draft = sum(lengths) / len(lengths) * (found.c or 0.0)
     verify = sum(found.v[drafted] for drafted in lengths) / len(lengths)
     return expected_speed_up(expected_tokens(rates, k), draft, verify, found.o, found.o_plain)
-
-
-def _asked(text: Text, depth: int) -> Iterator[tuple[int, int]]:
-    """(tokens wanted, accepted) of each round: near its end a text has room for fewer than `depth`."""
-    room = len(text.token_ids) - text.commits[0][1]
-    for (_, committed), accepted in zip(text.commits[1:], text.accepted, strict=True):
-        yield min(depth, room - 1), accepted
-        room -= committed

@@ -37,8 +37,9 @@ def test_acceptance_is_conditional_and_joins_depths() -> None:
 
 
 def test_a_shorter_draft_than_wanted_was_not_kept() -> None:
-    found = acceptance("chat", {2: [run("a", text([(0, 0), (2, 2), (0, 0), (0, 0), (0, 0), (0, 0)]))]})
-    # The text's last two rounds had room for one token and for none.
+    # Two tokens were wanted four times, and then there was room for one and for none.
+    rounds = [(0, 0), (2, 2), (0, 0), (0, 0), (0, 0), (0, 0)]
+    found = acceptance("chat", {2: [run("a", text(rounds, wanted=(2, 2, 2, 2, 1, 0)))]})
     assert found.tried == (5, 1) and found.kept == (1, 1)
 
 
@@ -65,15 +66,11 @@ def test_the_prediction_is_the_measured_speed_up_where_every_round_is_alike() ->
 
 def test_the_prediction_weighs_drafts_by_their_length() -> None:
     """Half the rounds have nothing to copy: they cost a plain step and bring one token."""
-    empty, full = (0, 0), (2, 2)
-    runs = [run("a", text([empty, full] * 4, (0.0, 0.1, 0.0)))]
-    found = found_in("ngram", {"chat": {2: runs}}, PLAIN)
-    found = found.model_copy(update={"v": {0: 1.0, 2: 1.5}})
+    runs = [run("a", text([(0, 0), (2, 2)] * 4, (0.0, 0.1, 0.0), wanted=(2,) * 8))]
+    found = found_in("ngram", {"chat": {2: runs}}, PLAIN).model_copy(update={"v": {0: 1.0, 2: 1.5}})
     rates = found.acceptance[0].rates
-    # The last rounds have less room, so they are left out on both sides.
-    assert rates[0] == pytest.approx(0.5, abs=0.1)
-    expected = (1.0 + rates[0] + rates[0] * rates[1]) / 1.25
-    assert predict(found, rates, 2, runs) == pytest.approx(expected, rel=0.1)
+    assert rates == (0.5, 1.0)
+    assert predict(found, rates, 2, runs) == pytest.approx((1.0 + 0.5 + 0.5) / 1.25)
 
 
 def test_nothing_is_predicted_without_rounds() -> None:
