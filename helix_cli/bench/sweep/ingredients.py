@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
-from operator import mul
 from statistics import median
 
 from helix_cli.bench.costs import expected_speed_up, rounds_of
@@ -67,7 +66,7 @@ def total(kinds: Sequence[Acceptance]) -> Acceptance:
 
 def expected_tokens(rates: Sequence[float], k: int) -> float:
     """E: tokens a round at depth `k`, from conditional acceptance by position."""
-    return 1.0 + sum(accumulate(rates[:k], mul))
+    return 1.0 + sum(accumulate(rates[:k], lambda reached, rate: reached * rate))
 
 
 def predict(found: Ingredients, rates: Sequence[float], k: int, runs: Iterable[Run]) -> float | None:

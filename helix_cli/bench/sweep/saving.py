@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
@@ -79,11 +80,11 @@ def _remove(section: CommentedMap, key: Any) -> None:
     keys = list(section)
     place = keys.index(key)
     del section[key]
-    after = tokens[2] if tokens else None
-    _, _, below = after.value.partition("\n") if after else ("", "", "")
-    if not below.strip() and not below:
+    if not tokens or tokens[2] is None:
         return
-    if place:
+    after = tokens[2]
+    _, _, below = after.value.partition("\n")
+    if below and place:
         before = section.ca.items.setdefault(keys[place - 1], [None, None, None, None])
         if before[2] is None:
             before[2] = CommentToken("\n" + below, after.start_mark, None)
