@@ -14,6 +14,7 @@ MAX_LINES = 300
 LAYERS: list[tuple[str, ...]] = [
     ("core", "stats", "errors", "phases", "prompt", "storage", "__init__"),
     ("backend", "sampling", "ui"),
+    ("native",),
     ("cache",),
     ("attention", "verify"),
     ("model",),
@@ -34,6 +35,7 @@ ONLY = {
     "verify": {"verify", "sampling", "core", "errors"},
     "backend": {"backend", "errors"},
     "sampling": {"core", "errors"},
+    "native": {"native", "backend", "storage"},
     "tokenizer": {"tokenizer", "errors"},
     "text": {"text", "tokenizer", "errors"},
 }
