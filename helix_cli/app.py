@@ -25,6 +25,8 @@ from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
+    "bench": "Measure how fast it is, plain and with its draft, and whether speculation pays.",
+    "sweep-k": "Measure how many tokens to propose at a time, and what the best number depends on.",
     "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""
@@ -87,11 +89,17 @@ def helix(
 
 
 def load_command(name: str) -> Any:
-    """The click command of a subcommand, with its options."""
+    """The click command of a subcommand, with its options; a group where its module names SUBCOMMANDS of it."""
     function = name.replace("-", "_")
     module = import_module(f"helix_cli.commands.{function}")
-    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name)(getattr(module, function))
+    single = typer.Typer(name=name, add_completion=False, rich_markup_mode="rich")
+    subcommands: dict[str, Callable[..., None]] = getattr(module, "SUBCOMMANDS", {})
+    if subcommands:
+        single.callback(invoke_without_command=True)(getattr(module, function))
+    else:
+        single.command(name)(getattr(module, function))
+    for subcommand, run in subcommands.items():
+        single.command(subcommand)(run)
     return typer.main.get_command(single)
 
 

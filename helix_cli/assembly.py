@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from helix_cli import __version__
 from helix_cli.backend import Backend, open_backend
 from helix_cli.cache.kept import KeptPrompts
-from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.depth import FixedDepth
-from helix_cli.drafter_choice import DEMO
+from helix_cli.draft.depth import Depth, FixedDepth
+from helix_cli.draft.profile import ProfileKey, depth_from, keep_profile, load_profile
+from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitError, ModelError
+from helix_cli.errors import ConfigError, HelixError, InputError, ModelError
 from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
@@ -31,6 +31,7 @@ from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
+from helix_cli.pools import choose_num_blocks, open_pool
 from helix_cli.prompt import Prompt
 from helix_cli.sections import DraftSection, ModelSection, SamplingSection
 from helix_cli.session import Session, SessionInfo, StopFlag, prompt_tokens
@@ -42,8 +43,6 @@ ASSETS = Path(__file__).parent / "assets"
 DEMO_PAIR = ASSETS / "demo"
 # Ordinary text of several kinds, to see which input channels of a model are outliers.
 CALIBRATION = ASSETS / "calibration.txt"
-# Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
-ASSUMED_FREE_BYTES = 2 * 2**30
 # One eighth of the layers, at least one, where early_exit is not told how many.
 EARLY_EXIT_SHARE = 8
 
@@ -59,8 +58,9 @@ class Source:
 def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Session:
     """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
-    target = _source(config.model.path, "target")
-    draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    target = find_source(config.model.path, "target")
+    has_model = config.draft.kind in WITH_A_MODEL
+    draft = find_source(config.draft.path, "draft") if has_model and config.draft.path else None
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
@@ -68,7 +68,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     phases.end("checkpoint")
     tokenizer = Tokenizer(target.path)
     if draft is not None:
-        _require_same_tokenizer(tokenizer, draft.path)
+        require_same_tokenizer(tokenizer, draft.path)
     _check_prompts(tokenizer, target.architecture, prompts)
     phases.end("tokenizer")
     backend = open_backend(config.backend.device, config.backend.threads)
@@ -84,7 +84,9 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     decoder = exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    key = profile_key(config, backend.description, decoder, weights, draft_weights)
+    depth = _depth(config, storage, key)
+    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend, depth)
     models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
     kept = _kept_prompts(config, models, runners, storage)
     if kept is not None:
@@ -113,7 +115,29 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases, kept)
+    return Session(
+        engine,
+        tokenizer,
+        params,
+        config.verify.rule,
+        info,
+        stop_flag,
+        phases,
+        kept,
+        lambda: keep_profile(storage, key, depth),
+    )
+
+
+def profile_key(config: Config, device: str, target: Decoder, weights: str, draft_weights: str | None) -> ProfileKey:
+    """What costs and acceptance depend on, as far as it is known before anything runs."""
+    drafting = (config.draft.path or "", draft_weights or "", config.draft.dtype, str(config.draft.layers))
+    return ProfileKey(
+        device=device,
+        models=(config.model.path, drafting[0]),
+        formats=(str(target.dtype), weights, *drafting[1:]),
+        drafter=config.draft.kind,
+        threads=torch.get_num_threads(),
+    )
 
 
 def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
@@ -151,13 +175,19 @@ def _check_defaults(defaults: GenerationDefaults) -> None:
         ) from None
 
 
-def _source(name: str, role: str) -> Source:
-    path = DEMO_PAIR / role if name == DEMO else resolve(name)
+def checkpoint_path(name: str, role: str) -> Path:
+    """The directory of the model that a config names; `role` says which one of the demo pair. Raises ModelError."""
+    return DEMO_PAIR / role if name == DEMO else resolve(name)
+
+
+def find_source(name: str, role: str) -> Source:
+    """The checkpoint that a config names, with its architecture; `role` as for `checkpoint_path`. Raises ModelError."""
+    path = checkpoint_path(name, role)
     return Source(path, read_architecture(path))
 
 
-def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
-    """Content decides, not size: checkpoints pad equal vocabularies differently."""
+def require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
+    """Raises ModelError. Content decides, not size: checkpoints pad equal vocabularies differently."""
     difference = first_difference(tokenizer, Tokenizer(draft_path))
     if difference is not None:
         raise ModelError(
@@ -204,22 +234,8 @@ def _draft_decoder(
 
 def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:
     """A runner over a pool of its own for each model; all pools have equally many blocks."""
-    num_blocks = _num_blocks(config, backend, decoders)
-    runners = []
-    for decoder in decoders:
-        shape = decoder.architecture
-        cache = PagedKVCache(
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            num_blocks,
-            config.cache.block_size,
-            decoder.dtype,
-            decoder.device,
-            config.cache.prefix_reuse,
-        )
-        runners.append(ModelRunner(decoder, cache, stop_flag))
-    return runners
+    num_blocks = choose_num_blocks(config, backend, decoders)
+    return [ModelRunner(one, open_pool(one, num_blocks, config.cache), stop_flag) for one in decoders]
 
 
 def _kept_prompts(
@@ -236,29 +252,16 @@ def _kept_prompts(
     return KeptPrompts(storage, caches, " ".join(names), config.cache.prompt_cache)
 
 
-def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
-    """What the config says, or as many blocks as its share of the free memory holds, but no more than can be used."""
-    if config.cache.blocks is not None:
-        return config.cache.blocks
-    block_size = config.cache.block_size
-    free = backend.free_memory()
-    share = int((ASSUMED_FREE_BYTES if free is None else free) * config.cache.memory_share)
-    shapes = [(one.architecture, one.dtype.itemsize) for one in decoders]
-    block_bytes = sum(
-        bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size, itemsize)
-        for shape, itemsize in shapes
-    )
-    usable = -(-decoders[0].architecture.context // block_size) * config.engine.max_sequences
-    affordable = share // block_bytes
-    if affordable < 1:
-        raise MemoryLimitError(
-            f"The cache may take {share / 2**20:.0f} MiB, and one block of it needs {block_bytes / 2**20:.1f} MiB.",
-            "Free some memory, raise cache.memory_share, or lower cache.block_size.",
-        )
-    return min(usable, affordable)
+def _depth(config: Config, storage: Storage, key: ProfileKey) -> Depth:
+    """Plain decoding where nothing drafts; what the user fixed, or what runs find out."""
+    if config.draft.kind == "none":
+        return FixedDepth(0)
+    return FixedDepth(config.draft.k) if isinstance(config.draft.k, int) else depth_from(load_profile(storage, key))
 
 
-def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+def _engine(
+    config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend, depth: Depth
+) -> Engine:
     target = runners[0].decoder.architecture
     setup = DraftSetup(
         eos_ids=eos_ids,
@@ -270,7 +273,7 @@ def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int],
     )
     scheduler = Scheduler(
         runners[0].cache,
-        FixedDepth(config.draft.k),
+        depth,
         eos_ids=eos_ids,
         context=target.context,
         max_step_tokens=config.engine.max_step_tokens,

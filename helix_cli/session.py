@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,7 +39,8 @@ class SessionInfo:
     exact_reason: str
     """The same of the model that drafts; None where none does."""
     drafter: str
-    k: int
+    k: int | str
+    """The fixed depth, or auto."""
     rule: str
     context: int
     block_size: int
@@ -95,6 +96,7 @@ class Session:
         stop_flag: StopFlag,
         phases: Phases,
         kept: KeptPrompts | None = None,
+        keep_profile: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
@@ -104,6 +106,7 @@ class Session:
         self._stop_flag = stop_flag
         self._phases = phases
         self._kept = kept
+        self._keep_profile = keep_profile
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
@@ -138,6 +141,31 @@ class Session:
                 self.engine.step()
             # A Ctrl-C that came too late for this stream must not end the next one.
             self._stop_flag.is_set = False
+            self._keep_profile()
+
+    def run(self, requests: Sequence[Request]) -> list[EngineSequence]:
+        """Runs tokenised requests together to their ends and returns their sequences, with no text made of them.
+
+        Raises what `Engine.validate` does before the first step, and Interrupted after `interrupt`; nothing is left
+        behind then.
+        """
+        assert self.engine.idle, "one run at a time"
+        for request in requests:
+            self.engine.validate(request)
+        ids = [self.engine.add(request, choose_rule(self.rule, request.params)) for request in requests]
+        done: dict[int, EngineSequence] = {}
+        try:
+            while len(done) < len(ids):
+                if self._stop_flag.is_set:
+                    raise Interrupted
+                done.update((one.id, one) for one in self.engine.step().finished)
+        finally:
+            self._stop_flag.is_set = False
+            if len(done) < len(ids):
+                for sequence_id in ids:
+                    self.engine.abort(sequence_id)
+                self.engine.step()
+        return [done[sequence_id] for sequence_id in ids]
 
     def interrupt(self) -> None:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""

@@ -15,7 +15,7 @@ from helix_cli.backend import open_backend
 from helix_cli.cache.paged import PagedKVCache
 from helix_cli.core import FinishReason, Request, SamplingParams, Sequence, StepOutput
 from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.depth import FixedDepth
+from helix_cli.draft.depth import Depth, FixedDepth
 from helix_cli.engine.engine import Engine
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.model.architecture import read_architecture
@@ -96,7 +96,7 @@ class Bench:
 
 def build(
     drafter: str = "none",
-    k: int = 4,
+    k: int | Depth = 4,
     *,
     block_size: int = 4,
     num_blocks: int = 64,
@@ -116,13 +116,14 @@ def build(
 
     models: dict[str, Callable[[], Decoder]] = {
         "model": lambda: draft or decoder("draft"),
+        "auto": lambda: draft or decoder("draft"),
         "early_exit": lambda: target.truncated(1),
     }
     draft_runner = runner(models[drafter](), draft_blocks or num_blocks) if drafter in models else None
     target_runner = runner(target, num_blocks)
     scheduler = Scheduler(
         target_runner.cache,
-        FixedDepth(k),
+        FixedDepth(k) if isinstance(k, int) else k,
         eos_ids=EOS,
         context=context,
         max_step_tokens=max_step_tokens,

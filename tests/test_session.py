@@ -11,7 +11,16 @@ import pytest
 from helix_cli.config import load_config
 from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
 from helix_cli.draft import DRAFTERS
-from helix_cli.errors import ConfigError, DeviceError, HelixError, InputError, MemoryLimitError, ModelError
+from helix_cli.drafter_choice import WITH_A_MODEL
+from helix_cli.errors import (
+    ConfigError,
+    DeviceError,
+    HelixError,
+    InputError,
+    Interrupted,
+    MemoryLimitError,
+    ModelError,
+)
 from helix_cli.prompt import Prompt
 from helix_cli.session import Session, open_session
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
@@ -42,7 +51,7 @@ def settings(pair: tuple[Path, Path], *more: str) -> list[str]:
 
 def drafted_by(pair: tuple[Path, Path], drafter: str) -> list[str]:
     """Overrides that choose a drafter."""
-    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter == "model" else [])]
+    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter in WITH_A_MODEL else [])]
 
 
 def session_for(pair: tuple[Path, Path], *more: str) -> Session:
@@ -238,6 +247,28 @@ def test_a_checkpoints_own_sampling_keeps_to_the_ranges(tmp_path: Path) -> None:
     (target / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": -1.0}))
     with pytest.raises(ModelError, match=r"temperature -1\.0"):
         session_for((target, target))
+
+
+def test_tokenised_requests_run_without_text(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair, *drafted_by(pair, "model"))
+    [event] = collect(session, Prompt(0, QUESTION))
+    request = session.request(Prompt(0, QUESTION))
+    first, second = session.run([request, request])
+    assert first.tokens[first.prompt_len :] == second.tokens[second.prompt_len :] == list(event.token_ids)
+    assert len(first.trace.round_times) == len(first.trace.drafted) > 0
+    assert sum(times[1] for times in first.trace.round_times) <= first.trace.target_s
+    session.check()
+
+
+def test_an_interrupted_run_leaves_nothing_behind(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    request = session.request(Prompt(0, QUESTION))
+    session.interrupt()
+    with pytest.raises(Interrupted):
+        session.run([request, request])
+    assert session.engine.idle
+    session.check()
+    assert len(session.run([request])) == 1
 
 
 @pytest.mark.parametrize("how", ["cache.persist=true", "cache.prompt_cache=notes"])

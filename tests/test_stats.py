@@ -136,3 +136,17 @@ def test_with_a_fixed_depth_the_rates_add_up_to_the_mean_length(depth: int, kept
     accepted = [min(depth, a) for a in kept]
     stats = summed(traced([(depth, a) for a in accepted]))
     assert stats.mean_acceptance_length == pytest.approx(1.0 + sum(stats.acceptance_per_position))
+
+
+def test_every_round_has_the_time_of_its_step() -> None:
+    trace = traced()
+    trace.record_time(9.0, 9.0, 9.0)  # The prefill, which is no round.
+    trace.record_commit(101.0, 1)
+    for seconds in (0.1, 0.2):
+        trace.record_time(seconds, 2 * seconds, 3 * seconds)
+        trace.record_round(2, 1)
+        trace.record_commit(102.0 + seconds, 2)
+    assert [sum(times) for times in trace.round_times] == pytest.approx([0.6, 1.2])
+    assert trace.gaps() == pytest.approx([1.1, 0.1])
+    stats = summed(trace)
+    assert stats.itl_p95_s == pytest.approx(0.1 + 0.95 * 1.0)

@@ -7,7 +7,7 @@ the configuration's own fields, and turns what the user gave into overrides.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
@@ -43,7 +43,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
 }
 """Option -> (the key it sets, its panel in the help)."""
 
-METAVARS: Final[dict[Any, str | None]] = {int: "N", float: "X", bool: None}
+METAVARS: Final[dict[Any, str | None]] = {int: "N", float: "X", bool: None, "draft.k": "N|auto"}
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,18 @@ class Choices:
         return load_config(self.file, self.overrides, tell)
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, which takes a `choices: Choices`, as a function with the shared options in its place."""
+def with_settings(command: Callable[..., None], without: Set[str] = frozenset()) -> Callable[..., None]:
+    """`command`, which takes a `choices: Choices`, as a function with the shared options in its place.
+
+    `without` are options that could not take effect in this command.
+    """
+    options = {flag: place for flag, place in OPTIONS.items() if flag not in without}
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "choices"]
-    shared = [*_file_options(), *(_option(flag, key, panel) for flag, (key, panel) in OPTIONS.items())]
+    shared = [*_file_options(), *(_option(flag, key, panel) for flag, (key, panel) in options.items())]
 
     def run(**given: Any) -> None:
         values = {parameter.name: given.pop(parameter.name) for parameter in shared}
-        command(choices=Choices(values["config"], _overrides(values)), **given)
+        command(choices=Choices(values["config"], _overrides(values, options)), **given)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *shared]]
     run.__doc__, run.__name__ = command.__doc__, command.__name__
@@ -86,7 +90,7 @@ def _file_options() -> list[inspect.Parameter]:
 def _option(flag: str, key: str, panel: str) -> inspect.Parameter:
     field = _field(key)
     kind = plain_type(field)
-    help_text, metavar = field.description, METAVARS.get(kind, "NAME")
+    help_text, metavar = field.description, METAVARS.get(kind, METAVARS.get(key, "NAME"))
     if get_origin(kind) is Literal:
         help_text = f"{help_text} One of {', '.join(get_args(kind))}."
     if get_origin(kind) is tuple:
@@ -103,8 +107,8 @@ def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
-def _overrides(values: dict[str, Any]) -> tuple[str, ...]:
-    given = {key: values[_name(flag)] for flag, (key, _) in OPTIONS.items()}
+def _overrides(values: dict[str, Any], options: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    given = {key: values[_name(flag)] for flag, (key, _) in options.items()}
     return (
         *(f"{key}={strict_yaml.write(value)}" for key, value in given.items() if value is not None and value != []),
         *(values["settings"] or ()),

@@ -2,13 +2,17 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pytest
 import torch
 
-from helix_cli.core import Request, SamplingParams
+from helix_cli.cache.table import BlockTable
+from helix_cli.core import Request, SamplingParams, Sequence, Wanted
+from helix_cli.draft.depth import Choice, FixedDepth, Room
+from helix_cli.stats import Trace
+from helix_cli.verify import RULES
 from tests.harness import EOS, SMALL, build, cache_for, decoder
 
 LENGTH, SAMPLES = 3, 2000
@@ -87,6 +91,43 @@ def chi_square(
         expected = np.append(expected[~rare], max(expected[rare].sum(), 1.0))
         seen = np.append(seen[~rare], seen[rare].sum())
     return float(((seen - expected) ** 2 / expected).sum()), len(expected) - 1
+
+
+class Bold(FixedDepth):
+    """A fixed depth whose drafts are asked to end early, at prices that make some end at every place."""
+
+    def choose(self, rooms: Iterable[Room]) -> list[Choice]:
+        return [Choice(choice.depth, 0.3, 0.35) for choice in super().choose(list(rooms))]
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+def test_a_draft_that_ends_by_its_confidence_leaves_the_law_as_it_is(rule: str) -> None:
+    law = target_law(SamplingParams(temperature=0.7, max_tokens=LENGTH))
+    bench = build("model", Bold(2), max_sequences=100, max_step_tokens=400, num_blocks=400)
+    seeds = [SamplingParams(temperature=0.7, max_tokens=LENGTH, seed=seed) for seed in range(SAMPLES)]
+    counts = Counter(tuple(outcome.tokens) for outcome in bench.run([Request(PROMPT, one) for one in seeds], rule))
+    for places in ((0,), (1,), (2,), (0, 1), (1, 2)):
+        statistic, freedom = chi_square(at(places, counts), at(places, law))
+        assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5, f"tokens {places} do not follow the target's law"
+    committed = [one for output in bench.outputs for one in output.committed if one.sequence.trace.wanted]
+    lengths = Counter(one.draft.length if one.draft else 0 for one in committed)
+    assert lengths[0] > 20 and lengths[1] > 20, lengths
+
+
+def test_a_draft_that_ends_by_its_confidence_drops_no_drawn_token() -> None:
+    """What is drafted with floors is the beginning of what is drafted without, under the same noise."""
+    one = build("model", max_sequences=4).engine.drafter
+    other = build("model", max_sequences=4).engine.drafter
+    for seed in range(20):
+        params = SamplingParams(temperature=1.0, ignore_eos=True)
+        sequence = Sequence(
+            seed, list(PROMPT), len(PROMPT), params, 0, 0, seed, RULES["token"], BlockTable(), Trace(26, 4, 0.0)
+        )
+        whole = one.propose([Wanted(sequence, 6)])[seed]
+        short = other.propose([Wanted(sequence, 6, 0.1, 0.15)]).get(seed)
+        assert short is None or torch.equal(short.tokens, whole.tokens[: short.length])
+        for drafter in (one, other):
+            drafter.forget(seed)
 
 
 def test_a_drawn_eos_stays_in_its_draft() -> None:

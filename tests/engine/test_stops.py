@@ -25,7 +25,7 @@ class Oracle(NoDrafter):
         from helix_cli.core import Draft
 
         drafts = {}
-        for sequence, depth in wanted:
+        for sequence, depth, *_ in wanted:
             tokens = self.text[sequence.num_generated :][:depth]
             drafts[sequence.id] = Draft(torch.tensor(tokens), len(tokens))
         return drafts
