@@ -25,6 +25,7 @@ from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
+    "chat": "Talk with a model, turn by turn; a turn costs its new tokens only.",
     "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""

@@ -29,9 +29,9 @@ from helix_cli.model.generation import GenerationDefaults, read_generation_defau
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.phases import Phases
-from helix_cli.prompt import Prompt
+from helix_cli.prompt import Prompt, read_text
 from helix_cli.sections import DraftSection, ModelSection, SamplingSection
-from helix_cli.session import Session, SessionInfo, StopFlag, prompt_tokens
+from helix_cli.session import SessionInfo, StopFlag, Wired, prompt_tokens
 from helix_cli.storage import Storage
 from helix_cli.tokenizer import Tokenizer, first_difference
 from helix_cli.verify.choose import choose_rule
@@ -54,19 +54,37 @@ class Source:
     architecture: Architecture
 
 
-def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Session:
-    """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
+@dataclass(frozen=True)
+class Kept:
+    """What stays of a session when its drafter or its sampling changes: the target, its cache and the device."""
+
+    config: Config
+    """As it was last wired."""
+    tokenizer: Tokenizer
+    defaults: GenerationDefaults
+    backend: Backend
+    opener: ModelOpener
+    target: Decoder
+    """Before exact mode, so that its first layers can draft."""
+    weights: str
+    runners: list[ModelRunner]
+    """The target's, and that of the model that drafts, where there is one."""
+    stop_flag: StopFlag
+
+
+def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple[Kept, Wired]:
+    """The parts of a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
-    target = _source(config.model.path, "target")
-    draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    target = open_source(config.model.path, "target")
+    draft = open_source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
-    _check_early_exit(config, target.architecture)
+    check_early_exit(config, target.architecture)
     phases.end("checkpoint")
-    tokenizer = Tokenizer(target.path)
+    tokenizer = Tokenizer(target.path, _template(config.model.template))
     if draft is not None:
-        _require_same_tokenizer(tokenizer, draft.path)
+        require_same_tokenizer(tokenizer, draft.path)
     _check_prompts(tokenizer, target.architecture, prompts)
     phases.end("tokenizer")
     backend = open_backend(config.backend.device, config.backend.threads)
@@ -76,13 +94,13 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     storage = Storage()
     opener = ModelOpener(backend, storage, lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
     decoder, weights = _load(opener, target, config.model, is_draft=False)
-    drafting, draft_weights = _draft_decoder(config, decoder, weights, draft, opener)
+    drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
     # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
     exactness = choose_exactness(config.model.exact, decoder, backend, storage)
-    decoder = exactness.decoder
+    plain, decoder = decoder, exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    engine = build_engine(config, runners, frozenset(defaults.eos_ids), backend)
     phases.end("cache")
     info = SessionInfo(
         version=__version__,
@@ -106,7 +124,12 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases)
+    kept = Kept(config, tokenizer, defaults, backend, opener, plain, weights, runners, stop_flag)
+    return kept, Wired(engine, params, config.verify.rule, info)
+
+
+def _template(file: str | None) -> str | None:
+    return None if file is None else read_text(Path(file))
 
 
 def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
@@ -144,12 +167,13 @@ def _check_defaults(defaults: GenerationDefaults) -> None:
         ) from None
 
 
-def _source(name: str, role: str) -> Source:
+def open_source(name: str, role: str) -> Source:
+    """The checkpoint of that name; the demo pair has one in each `role`, target and draft. Raises ModelError."""
     path = DEMO_PAIR / role if name == DEMO else resolve(name)
     return Source(path, read_architecture(path))
 
 
-def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
+def require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
     """Content decides, not size: checkpoints pad equal vocabularies differently."""
     difference = first_difference(tokenizer, Tokenizer(draft_path))
     if difference is not None:
@@ -159,7 +183,8 @@ def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
         )
 
 
-def _check_early_exit(config: Config, target: Architecture) -> None:
+def check_early_exit(config: Config, target: Architecture) -> None:
+    """Raises ConfigError where early exit would run the whole target."""
     if config.draft.kind == "early_exit" and (config.draft.layers or 1) >= target.num_layers:
         raise ConfigError(
             f"Early exit after {config.draft.layers or 1} layers is no short cut for a target of {target.num_layers}.",
@@ -184,9 +209,10 @@ def _load(
     return opener.open(source.path, source.architecture, ModelChoice(section.dtype, section.weights, is_draft))
 
 
-def _draft_decoder(
+def draft_decoder(
     config: Config, target: Decoder, target_weights: str, draft: Source | None, opener: ModelOpener
 ) -> tuple[Decoder | None, str | None]:
+    """The decoder that drafts, if one does, and the name of its weight format."""
     if draft is not None:
         return _load(opener, draft, config.draft, is_draft=True)
     if config.draft.kind != "early_exit":
@@ -198,21 +224,23 @@ def _draft_decoder(
 def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:
     """A runner over a pool of its own for each model; all pools have equally many blocks."""
     num_blocks = _num_blocks(config, backend, decoders)
-    runners = []
-    for decoder in decoders:
-        shape = decoder.architecture
-        cache = PagedKVCache(
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            num_blocks,
-            config.cache.block_size,
-            decoder.dtype,
-            decoder.device,
-            config.cache.prefix_reuse,
-        )
-        runners.append(ModelRunner(decoder, cache, stop_flag))
-    return runners
+    return [build_runner(config, decoder, num_blocks, stop_flag) for decoder in decoders]
+
+
+def build_runner(config: Config, decoder: Decoder, num_blocks: int, stop_flag: StopFlag) -> ModelRunner:
+    """A runner over a new pool."""
+    shape = decoder.architecture
+    cache = PagedKVCache(
+        shape.num_layers,
+        shape.num_kv_heads,
+        shape.head_dim,
+        num_blocks,
+        config.cache.block_size,
+        decoder.dtype,
+        decoder.device,
+        config.cache.prefix_reuse,
+    )
+    return ModelRunner(decoder, cache, stop_flag)
 
 
 def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
@@ -237,7 +265,8 @@ def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> in
     return min(usable, affordable)
 
 
-def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+def build_engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+    """A scheduler, a drafter and an engine over the runners, which keep what their caches hold."""
     target = runners[0].decoder.architecture
     setup = DraftSetup(
         eos_ids=eos_ids,

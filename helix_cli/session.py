@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,26 +81,57 @@ class _Stream:
         return stopped
 
 
+@dataclass(frozen=True)
+class Wired:
+    """The part of a session that can change while its target stays."""
+
+    engine: Engine
+    params: SamplingParams
+    rule: str
+    """As it was asked for: auto chooses for each request."""
+    info: SessionInfo
+
+
 class Session:
     """A loaded target, its drafter and an engine, ready to stream any number of prompts."""
 
     def __init__(
         self,
-        engine: Engine,
+        wired: Wired,
         tokenizer: Tokenizer,
-        params: SamplingParams,
-        rule: str,
-        info: SessionInfo,
         stop_flag: StopFlag,
         phases: Phases,
+        rewire: Callable[[Config, Wired], Wired],
     ) -> None:
-        self.engine = engine
+        self._wired = wired
         self.tokenizer = tokenizer
-        self.params = params
-        self.rule = rule
-        self.info = info
         self._stop_flag = stop_flag
         self._phases = phases
+        self._rewire = rewire
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the requests."""
+        return self._wired.engine
+
+    @property
+    def params(self) -> SamplingParams:
+        """How a prompt is sampled that does not say otherwise."""
+        return self._wired.params
+
+    @property
+    def info(self) -> SessionInfo:
+        """What runs now."""
+        return self._wired.info
+
+    def change(self, config: Config) -> None:
+        """Takes the drafter, the rule and the sampling of `config`; the target stays, and what its cache holds.
+
+        Call it when nothing streams. A draft model that is new is loaded. Raises a HelixError, changing nothing, where
+        that cannot be had, and ConfigError where `config` asks for another target, cache or device.
+        """
+        assert self.engine.idle, "not while something streams"
+        self._wired = self._rewire(config, self._wired)
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
@@ -122,7 +153,7 @@ class Session:
         for prompt, request in zip(prompts, requests, strict=True):
             text = TextStream(self.tokenizer, request.params.stop, context=request.prompt)
             stream = _Stream(prompt.index, text)
-            rule = choose_rule(self.rule, request.params)
+            rule = choose_rule(self._wired.rule, request.params)
             streams[self.engine.add(request, rule, stream.push)] = stream
         try:
             while streams:
@@ -206,12 +237,17 @@ def open_session(config: Config, prompts: Sequence[Prompt] = (), phases: Phases 
     timing the start of the program, where the caller does.
     """
     from helix_cli.assembly import assemble
+    from helix_cli.rewiring import Rewiring
 
-    return assemble(config, prompts, phases or Phases())
+    phases = phases or Phases()
+    kept, wired = assemble(config, prompts, phases)
+    return Session(wired, kept.tokenizer, kept.stop_flag, phases, Rewiring(kept))
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     """The token ids of a prompt; messages go through the model's chat template."""
+    if prompt.tokens is not None:
+        return list(prompt.tokens)
     if prompt.messages is not None:
         return tokenizer.encode_chat([dict(message) for message in prompt.messages])
     return tokenizer.encode(prompt.text or "")
