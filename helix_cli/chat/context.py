@@ -24,10 +24,9 @@ def first_to_keep(first: int, num_turns: int, room: int, length_from: Callable[[
     """
     if length_from(first) <= room:
         return first
-    wanted = room - room // FREED_SHARE
     later = range(first + 1, num_turns + 1)
-    fits = bisect_left(later, True, key=lambda turn: length_from(turn) <= wanted)
-    if fits < len(later):
-        return later[fits]
-    # The question itself is long: the fewest that must go.
+    for wanted in (room - room // FREED_SHARE, room):
+        place = bisect_left(later, True, key=lambda turn: length_from(turn) <= wanted)
+        if place < len(later):
+            return later[place]
     return num_turns
