@@ -45,7 +45,19 @@ STANDARD_LIBRARY_ONLY = [
     "phases.py",
     "errors.py",
 ]
-NO_TORCH_AT_IMPORT = ["app", "config", "errors", "core", "stats", "phases", "prompt", "ui", "chat", "commands", "__main__"]
+NO_TORCH_AT_IMPORT = [
+    "app",
+    "config",
+    "errors",
+    "core",
+    "stats",
+    "phases",
+    "prompt",
+    "ui",
+    "chat",
+    "commands",
+    "__main__",
+]
 
 
 def part_of(path: Path) -> str:

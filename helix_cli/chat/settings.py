@@ -20,12 +20,17 @@ CHANGEABLE = ("sampling", "draft", "verify")
 class Settings:
     """A config file and overrides of it, by the short names of the command's options and by full names."""
 
-    def __init__(self, file: Path | None, overrides: tuple[str, ...], names: Mapping[str, str]) -> None:
-        """`names` maps an option's name without dashes before it to its key: "max-tokens" to "sampling.max_tokens"."""
+    def __init__(
+        self, file: Path | None, overrides: tuple[str, ...], names: Mapping[str, str], tell: Callable[[str], None]
+    ) -> None:
+        """`names` maps a short name to its key: "max-tokens" to "sampling.max_tokens". Raises ConfigError.
+
+        `tell` hears what the user may not expect.
+        """
         self._file = file
         self._chosen = dict(_split(override) for override in overrides)
         self._names = dict(names)
-        self.config = self._load(self._chosen, lambda note: None)
+        self.config = load_config(file, overrides, tell)
 
     def changed(self, name: str, value: str, tell: Callable[[str], None]) -> Settings:
         """These settings with another value, written as YAML. Raises ConfigError for what cannot be."""

@@ -1,4 +1,4 @@
-"""The commands of a conversation. Each is a function from the chat and an argument to an `Outcome`, and a line below."""
+"""The commands of a conversation: each is a function from the chat and an argument to an `Outcome`, listed below."""
 
 from __future__ import annotations
 

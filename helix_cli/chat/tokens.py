@@ -50,7 +50,7 @@ class TokenHistory:
         return Encoded(text, (*self._ids[:num_ids], *self._tokenizer.encode_rendered(text[num_characters:])))
 
     def remember(self, prompt: Encoded, answer: str, answer_ids: Sequence[int]) -> None:
-        """Notes what was generated after `prompt`: `answer` is its text, without a stop string or a broken character."""
+        """Notes what followed `prompt`: `answer` is its text, without a stop string or a broken character."""
         known = self._known(prompt.text)
         self._marks = [mark for mark in self._marks if mark <= known]
         ids = self._without_end(answer_ids)

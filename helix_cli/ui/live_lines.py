@@ -23,17 +23,18 @@ class LiveLines:
         """Begin where the cursor stands, at the start of a line."""
         self._out = out
         self._shown: list[str] = []
-        self._num_gone = 0
-        """Characters, white space aside, in lines that have scrolled away; this outlives a change of the width."""
+        self._gone: list[str] = []
+        """Lines that have scrolled away."""
+        self._width = 0
 
     def show(self, lines: list[str], width: int, height: int) -> None:
         """Makes the terminal show `lines`, all of the text from its beginning."""
-        lines = self._still_here(lines)
+        lines = self._still_here(lines, width)
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._shown, lines, strict=False)))
         self._out.write(encodable(self._change(lines, same, width), self._out))
         self._out.flush()
         surplus = max(0, len(lines) - max(1, height - 1))
-        self._num_gone += sum(map(_num_characters, lines[:surplus]))
+        self._gone += lines[:surplus]
         self._shown = lines[surplus:]
 
     def finish(self) -> None:
@@ -41,16 +42,17 @@ class LiveLines:
         if self._shown:
             self._out.write("\n")
             self._out.flush()
-        self._shown, self._num_gone = [], 0
+        self._shown, self._gone = [], []
 
-    def _still_here(self, lines: list[str]) -> list[str]:
-        """Without the lines that have scrolled away."""
-        passed = 0
-        for place, line in enumerate(lines):
-            if passed >= self._num_gone:
-                return lines[place:]
-            passed += _num_characters(line)
-        return []
+    def _still_here(self, lines: list[str], width: int) -> list[str]:
+        """Without the lines that have scrolled away; after a change of the width, characters tell which those are."""
+        if width != self._width:
+            self._width = width
+            num_gone, passed, place = sum(map(_num_characters, self._gone)), 0, 0
+            while place < len(lines) and (passed := passed + _num_characters(lines[place])) <= num_gone:
+                place += 1
+            self._gone = lines[:place] if num_gone else []
+        return lines[len(self._gone) :]
 
     def _change(self, lines: list[str], same: int, width: int) -> str:
         """The codes that turn what is shown into `lines`, of which the first `same` are there already."""
@@ -64,7 +66,7 @@ class LiveLines:
         new = "\n".join(f"{line}\x1b[K" for line in lines[same:])
         if old and not lines[same:]:
             # Fewer lines than before, and those unchanged: rub the rest out.
-            return f"{begin}\x1b[J" + (f"\x1b[A\x1b[{_num_cells(lines[-1])}C" if lines else "")
+            return f"{begin}\x1b[J" + (f"\x1b[A\x1b[{_num_cells(lines[-1]) + 1}G" if lines else "")
         return f"{begin}{new}" + ("\x1b[J" if old else "")
 
 

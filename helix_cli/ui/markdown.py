@@ -77,7 +77,9 @@ class MarkdownRenderer:
 
 def num_finished(source: str) -> int:
     """Characters of `source` in blocks that nothing which follows can change: all blocks but the last."""
-    starts = [token.map[0] for token in _parser().parse(source) if token.level == 0 and token.map and token.nesting >= 0]
+    starts = [
+        token.map[0] for token in _parser().parse(source) if token.level == 0 and token.map and token.nesting >= 0
+    ]
     if len(starts) < 2:
         return 0
     return sum(len(line) for line in source.splitlines(keepends=True)[: starts[-1]])

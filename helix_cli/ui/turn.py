@@ -7,13 +7,14 @@ from helix_cli.stats import RequestStats
 from helix_cli.ui.tables import per_second, percent, seconds
 
 
-def turn_line(event: FinishedEvent) -> str:
-    """Tokens, speed, first token, what the cache saved, and how the draft fared."""
+def turn_line(event: FinishedEvent, k: object) -> str:
+    """Tokens, speed, first token, what the cache saved, how the draft fared; `k` is the depth that was asked for."""
     stats = event.stats
     parts = [f"{stats.num_tokens} tokens", per_second(stats.tokens_per_second)]
     parts.append(f"first token {seconds(stats.ttft_s)}")
-    parts.append(f"{stats.num_reused_tokens} of {stats.num_prompt_tokens} tokens reused")
-    parts.extend(_draft_parts(stats))
+    if stats.num_reused_tokens:
+        parts.append(f"{stats.num_reused_tokens} of {stats.num_prompt_tokens} prompt tokens reused")
+    parts.extend(_draft_parts(stats, k))
     if event.finish_reason is FinishReason.ABORT:
         parts.append("stopped")
     return ", ".join(parts)
@@ -25,7 +26,7 @@ def context_meter(used: int, capacity: int, columns: int) -> str:
     return share if columns < 60 else f"context {share}"
 
 
-def _draft_parts(stats: RequestStats) -> list[str]:
+def _draft_parts(stats: RequestStats, k: object) -> list[str]:
     if not stats.num_drafted:
         return []
-    return [f"{percent(stats.acceptance_rate)} of {stats.num_drafted} drafted accepted"]
+    return [f"{percent(stats.acceptance_rate)} of the draft accepted", f"depth {k}"]
