@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +68,7 @@ class Chat:
         info = self.session.info
         return min(info.context, info.num_blocks * info.block_size)
 
-    def ask(self, text: str, replace: bool = False) -> Iterator[Event]:
+    def ask(self, text: str, replace: bool = False) -> Generator[Event, None, None]:
         """The events of the answer to `text`, which then belongs to the conversation.
 
         With `replace` it takes the place of the last turn. An answer that is broken off stays as far as it came; one

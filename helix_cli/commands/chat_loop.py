@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from helix_cli.chat import slash, storing
@@ -75,7 +76,7 @@ class ChatLoop:
             with _interruptible():
                 while True:
                     if message is not None:
-                        self._try(lambda asked=message: self._answer(asked))
+                        self._try(partial(self._answer, message))
                     message = self._next(reader)
         except EOFError:
             return self._leave(False)
@@ -107,7 +108,7 @@ class ChatLoop:
         self._warned = False
         command = slash.parse(line)
         if command is not None:
-            return self._try(lambda: self._obey(*command))
+            return self._try(partial(self._obey, *command))
         text = line[1:] if line.startswith("//") else line
         return _Message(text, replace=offered is not None) if text.strip() else None
 

@@ -58,6 +58,7 @@ class Editor:
     def __init__(self, history: Path, commands: Mapping[str, bool], meter: Callable[[int], str]) -> None:
         """`commands` says of each slash command whether a file name follows; `meter` gets the number of columns."""
         from prompt_toolkit import PromptSession
+        from prompt_toolkit.application import get_app
         from prompt_toolkit.output import create_output
 
         from helix_cli.ui.completion import SlashCompleter
@@ -73,7 +74,7 @@ class Editor:
             complete_while_typing=True,
             reserve_space_for_menu=4,
             enable_open_in_editor=True,
-            rprompt=lambda: meter(output.get_size().columns),
+            rprompt=lambda: "" if get_app().is_done else meter(output.get_size().columns),
             output=output,
         )
 
