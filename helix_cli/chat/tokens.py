@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _CONTEXT = 16
 """Tokens before an answer that may change how its first one is decoded."""
+_MAX_CUT = 3
+"""Tokens at the end of an answer that its text may lack: the bytes of a broken character, or a stop string."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,12 @@ class TokenHistory:
         known = self._known(prompt.text)
         self._marks = [mark for mark in self._marks if mark <= known]
         ids = self._without_end(answer_ids)
-        if self._is_text_of(ids, prompt, answer):
-            self._text, self._ids = prompt.text + answer, prompt.ids + ids
-            self._marks.append((len(self._text), len(self._ids)))
+        for num_cut in range(min(_MAX_CUT, len(ids)) + 1):
+            kept = ids[: len(ids) - num_cut]
+            if self._is_text_of(kept, prompt, answer):
+                self._text, self._ids = prompt.text + answer, prompt.ids + kept
+                self._marks.append((len(self._text), len(self._ids)))
+                return
 
     def _known(self, text: str) -> tuple[int, int]:
         """The last mark up to which `text` is what was said, if a special token follows there.

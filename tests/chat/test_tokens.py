@@ -53,7 +53,7 @@ def test_generated_ids_are_used_again(tokenizer: Tokenizer, end: tuple[int, ...]
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ("the quick", "the quick STOP"),  # cut at a stop string
+        ("the quick", "the quick. This is a long one"),  # cut at a long stop string
         ("the quick", "the quick<|im_start|>"),  # a special token that is no text
         ("the <|im_end|>", "the <|im_end|>"),  # the same in the middle, as text
     ],
@@ -66,10 +66,13 @@ def test_ids_that_say_something_else_are_not(tokenizer: Tokenizer, answer: str, 
     assert history.encode(after(answer)).ids == tuple(tokenizer.encode_chat(after(answer)))
 
 
-def test_a_broken_character_at_the_end_is_not_part_of_the_history(tokenizer: Tokenizer) -> None:
-    half = tuple(tokenizer.encode_rendered("the 😀"))[:-1]
-    _, then = say(TokenHistory(tokenizer), "the ", half)
-    assert then.ids == tuple(tokenizer.encode_chat(after("the ")))
+@pytest.mark.parametrize("rest", ["😀", "."])
+def test_a_broken_character_or_a_short_stop_is_not_part_of_the_history(tokenizer: Tokenizer, rest: str) -> None:
+    ids = letters(tokenizer, "the quick ")
+    ending = tuple(tokenizer.encode_rendered(rest))
+    prompt, then = say(TokenHistory(tokenizer), "the quick ", ids + (ending[:-1] or ending))
+    assert then.ids[: len(prompt.ids) + len(ids)] == prompt.ids + ids
+    assert then.ids[len(prompt.ids) + len(ids)] == EOS
 
 
 @pytest.mark.parametrize("template", [TRIMMING, UNMARKED])
