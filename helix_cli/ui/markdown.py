@@ -70,7 +70,7 @@ class MarkdownRenderer:
         width, height = self._console.size
         with self._console.capture() as capture:
             self._console.print(markdown(source), width=max(2, width - 1))
-        lines = [line.rstrip() for line in capture.get().rstrip("\n").split("\n")]
+        lines = [line.rstrip() for line in capture.get().strip("\n").split("\n")]
         # Blocks are apart by an empty line, also where they are printed one by one.
         self._lines.show([""] * (self._num_finished > 0) + lines, width, height)
 

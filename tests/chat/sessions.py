@@ -32,11 +32,8 @@ def open_chat(
 ) -> tuple[Chat, list[str]]:
     """A chat over the pair, and what it tells; blocks of 4 tokens, answers of 12, sampled."""
     names = {flag[2:]: key for flag, (key, _) in OPTIONS.items()}
-    base = [
-        f"model.path={pair[0]}",
-        f"draft.kind={drafter}",
-        *([f"draft.path={pair[1]}"] if drafter == "model" else []),
-    ]
+    base = [f"model.path={pair[0]}", f"draft.kind={drafter}"]
+    base += [f"draft.path={pair[1]}"] if drafter == "model" else []
     base += ["backend.threads=1", "cache.block_size=4", "sampling.max_tokens=12", "sampling.temperature=1.0"]
     chosen = {override.partition("=")[0]: override for override in (*base, "sampling.seed=3", *overrides)}
     told: list[str] = []

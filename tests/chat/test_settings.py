@@ -28,13 +28,8 @@ def changed(before: Settings, *pairs: tuple[str, str]) -> Settings:
 
 
 def test_short_names_full_names_and_option_names() -> None:
-    after = changed(
-        settings("sampling.seed=1"),
-        ("temperature", "0.5"),
-        ("max_tokens", "9"),
-        ("--k", "2"),
-        ("draft.dtype", "float32"),
-    )
+    chosen = (("temperature", "0.5"), ("max_tokens", "9"), ("--k", "2"), ("draft.dtype", "float32"))
+    after = changed(settings("sampling.seed=1"), *chosen)
     config = after.config
     assert (config.sampling.temperature, config.sampling.max_tokens, config.sampling.seed) == (0.5, 9, 1)
     assert (config.draft.k, config.draft.dtype) == (2, "float32")

@@ -175,7 +175,7 @@ def test_a_kept_conversation_stays_when_another_begins(
 def test_a_file_is_counted(chat: Chat, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("the", encoding="utf-8")
     assert obey(chat, f"/file {tmp_path / 'notes.txt'}").lines == (
-        f"notes.txt, {len(chat.session.tokenizer.encode_rendered('the'))} token, goes with your next message.",
+        f"notes.txt, {len(chat.session.tokenizer.encode_rendered('the'))} tokens, goes with your next message.",
     )
     chat.restart(Conversation(), None)
 
