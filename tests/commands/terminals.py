@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pyte
 
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 """For a machine that is busy with other things."""
 
 
@@ -56,8 +56,8 @@ class Terminal:
         self._screen.resize(lines, columns)
 
     def until(self, seen: str | Callable[[str], bool]) -> None:
-        """Waits until the screen shows a text, or something that `seen` likes."""
-        likes = (lambda text: seen in text) if isinstance(seen, str) else seen
+        """Waits until the screen shows a text, wherever its lines break, or something that `seen` likes."""
+        likes = (lambda text: seen in text.replace("\n", "")) if isinstance(seen, str) else seen
         deadline = time.monotonic() + PATIENCE_S
         while not likes(self.text):
             assert time.monotonic() < deadline, f"waited in vain for {seen}:\n{self.text}"

@@ -118,9 +118,9 @@ def test_a_narrow_terminal_without_colours(start: Start, folder: Path) -> None:
     terminal.until_prompt()
     assert "2 turns so far" in terminal.text
     terminal.type("\x1b[A")
-    terminal.until("a question of more than forty character")
+    terminal.until("with 😀 in it")
     terminal.type("\r")
-    terminal.until(lambda text: text.replace("\n", "").count("tokens reused") == 1)
+    terminal.until("of the draft accepted")
     terminal.until_prompt()
     assert ANSWER in terminal.text and "•" not in terminal.text
     terminal.type("/hlep\r")
@@ -129,16 +129,17 @@ def test_a_narrow_terminal_without_colours(start: Start, folder: Path) -> None:
     terminal.until("Taken back")
     terminal.type("\x04")
     assert terminal.end() == 0 and not COLOUR.search(terminal.raw)
-    assert [question for question, _ in said(folder)][0] == "first question" and len(said(folder)) == 2
+    assert said(folder)[0] == ("first question", ANSWER) and len(said(folder)) == 2
 
 
 def test_a_dumb_terminal(start: Start, folder: Path) -> None:
     terminal = start("--no-stats", TERM="dumb")
-    terminal.until("> ")
+    terminal.until_prompt()
     terminal.type("Hé 😀\n")
     terminal.until(ANSWER)
     terminal.type('"""two\nlines"""\n')
     terminal.until(lambda text: text.count(ANSWER) == 2)
+    terminal.until_prompt()
     assert said(folder) == [("Hé 😀", ANSWER), ("two\nlines", ANSWER)]
     terminal.type("\x03")
     terminal.until("Ctrl-C once more")
