@@ -42,9 +42,8 @@ def likeness(answer: str, expected: str) -> float:
 
 def answers(session: Session, turns: Sequence[questions.Turn]) -> list[str]:
     """What the model says to each question, in a conversation of its own."""
-    prompts = [
-        Prompt(place, messages=({"role": "user", "content": turn.question},)) for place, turn in enumerate(turns)
-    ]
+    asked = [({"role": "user", "content": turn.question},) for turn in turns]
+    prompts = [Prompt(place, messages=messages) for place, messages in enumerate(asked)]
     ended = [event for event in session.stream(prompts) if isinstance(event, FinishedEvent)]
     return [event.text.strip() for event in sorted(ended, key=lambda event: event.index)]
 
