@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from helix_cli import __version__
 from helix_cli.backend import Backend, open_backend
+from helix_cli.cache.kept import KeptPrompts
 from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
-from helix_cli.core import SamplingParams
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.depth import FixedDepth
 from helix_cli.drafter_choice import DEMO
@@ -28,9 +26,11 @@ from helix_cli.model.exact import choose_exactness
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
+from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt, read_text
-from helix_cli.sections import DraftSection, ModelSection, SamplingSection
+from helix_cli.sampling_choice import sampling_params
+from helix_cli.sections import DraftSection, ModelSection
 from helix_cli.session import SessionInfo, StopFlag, Wired, prompt_tokens
 from helix_cli.storage import Storage
 from helix_cli.tokenizer import Tokenizer, first_difference
@@ -55,14 +55,17 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Loaded:
     """What stays of a session when its drafter or its sampling changes: the target, its cache and the device."""
 
     config: Config
     """As it was last wired."""
+    source: Source
+    """The target on disk."""
     tokenizer: Tokenizer
     defaults: GenerationDefaults
     backend: Backend
+    storage: Storage
     opener: ModelOpener
     target: Decoder
     """Before exact mode, so that its first layers can draft."""
@@ -72,7 +75,7 @@ class Kept:
     stop_flag: StopFlag
 
 
-def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple[Kept, Wired]:
+def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple[Loaded, Wired]:
     """The parts of a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
     target = open_source(config.model.path, "target")
@@ -101,6 +104,11 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     engine = build_engine(config, runners, frozenset(defaults.eos_ids), backend)
+    models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
+    kept_prompts = keep_prompts(config, models, runners, storage)
+    if kept_prompts is not None:
+        for prompt in prompts:
+            kept_prompts.restore(prompt_tokens(tokenizer, prompt))
     phases.end("cache")
     info = SessionInfo(
         version=__version__,
@@ -119,52 +127,17 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
         context=target.architecture.context,
         block_size=config.cache.block_size,
         num_blocks=runners[0].cache.num_blocks,
-        notes=(*backend.notes, *opener.notes),
+        notes=(*backend.notes, *opener.notes, *(kept_prompts.notes if kept_prompts else ())),
         load_s=phases.load_s,
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    kept = Kept(config, tokenizer, defaults, backend, opener, plain, weights, runners, stop_flag)
-    return kept, Wired(engine, params, config.verify.rule, info)
+    loaded = Loaded(config, target, tokenizer, defaults, backend, storage, opener, plain, weights, runners, stop_flag)
+    return loaded, Wired(engine, params, config.verify.rule, info, kept_prompts)
 
 
 def _template(file: str | None) -> str | None:
     return None if file is None else read_text(Path(file))
-
-
-def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
-    """The config's sampling, with the model's own defaults where it is silent."""
-    given = config.sampling
-    plain = SamplingParams()
-
-    def first(chosen: Any, default: Any, otherwise: Any) -> Any:
-        return chosen if chosen is not None else default if default is not None else otherwise
-
-    _check_defaults(defaults)
-    return SamplingParams(
-        temperature=first(given.temperature, defaults.temperature, plain.temperature),
-        top_k=first(given.top_k, defaults.top_k, plain.top_k),
-        top_p=first(given.top_p, defaults.top_p, plain.top_p),
-        min_p=first(given.min_p, defaults.min_p, plain.min_p),
-        repetition_penalty=first(given.repetition_penalty, defaults.repetition_penalty, plain.repetition_penalty),
-        max_tokens=given.max_tokens,
-        seed=given.seed,
-        stop=given.stop,
-        ignore_eos=given.ignore_eos,
-    )
-
-
-def _check_defaults(defaults: GenerationDefaults) -> None:
-    """A checkpoint's own sampling keeps to the ranges that a user's must keep to."""
-    values = {key: value for key, value in asdict(defaults).items() if key != "eos_ids" and value is not None}
-    try:
-        SamplingSection.model_validate(values, strict=False)
-    except ValidationError as error:
-        key = error.errors()[0]["loc"][0]
-        raise ModelError(
-            f"The model's generation_config.json asks for {key} {values[str(key)]}, which has no meaning.",
-            f"Correct or remove {key} there.",
-        ) from None
 
 
 def open_source(name: str, role: str) -> Source:
@@ -241,6 +214,20 @@ def build_runner(config: Config, decoder: Decoder, num_blocks: int, stop_flag: S
         config.cache.prefix_reuse,
     )
     return ModelRunner(decoder, cache, stop_flag)
+
+
+def keep_prompts(
+    config: Config, models: dict[str, tuple[Path, str | None]], runners: list[ModelRunner], storage: Storage
+) -> KeptPrompts | None:
+    """The prompts on disk that belong to these models, if the config asks for them; `models` by role, with weights."""
+    if not (config.cache.persist or config.cache.prompt_cache):
+        return None
+    caches, names = {}, []
+    for (role, (path, weights)), runner in zip(models.items(), runners, strict=False):
+        decoder = runner.decoder
+        caches[role] = runner.cache
+        names.append(fingerprint(path, f"{decoder.dtype} {weights} {decoder.kernel} {len(decoder.layers)}"))
+    return KeptPrompts(storage, caches, " ".join(names), config.cache.prompt_cache)
 
 
 def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:

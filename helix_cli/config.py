@@ -139,6 +139,11 @@ def _check_rule(config: Config) -> None:
 def _check_sizes(config: Config) -> None:
     if config.chat.system is not None and config.chat.system_file is not None:
         raise ConfigError("chat.system and chat.system_file are both set.", "Remove one of the two.")
+    if not config.cache.prefix_reuse and (config.cache.persist or config.cache.prompt_cache):
+        kept = "persist" if config.cache.persist else "prompt_cache"
+        raise ConfigError(
+            f"cache.{kept} cannot take effect without cache.prefix_reuse.", "Set cache.prefix_reuse to true."
+        )
     if config.cache.blocks is not None and "memory_share" in config.cache.model_fields_set:
         raise ConfigError(
             "cache.memory_share cannot take effect when cache.blocks is set.", "Remove one of the two settings."

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from helix_cli.assembly import (
-    Kept,
+    Loaded,
     build_engine,
     build_runner,
     check_early_exit,
     draft_decoder,
+    keep_prompts,
     open_source,
     require_same_tokenizer,
-    sampling_params,
 )
+from helix_cli.cache.kept import KeptPrompts
 from helix_cli.config import Config
 from helix_cli.errors import ConfigError
 from helix_cli.model.runner import ModelRunner
+from helix_cli.sampling_choice import sampling_params
 from helix_cli.session import Wired
 from helix_cli.verify.choose import choose_rule
 
@@ -24,19 +26,19 @@ from helix_cli.verify.choose import choose_rule
 class Rewiring:
     """Wires an open session anew by another config: another drafter, depth, rule or sampling over the same target."""
 
-    def __init__(self, kept: Kept) -> None:
-        self._kept = kept
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
 
     def __call__(self, config: Config, wired: Wired) -> Wired:
         """`wired` as `config` has it; nothing changes where it raises a HelixError."""
-        kept = self._kept
-        _check_same_target(kept.config, config)
-        params = sampling_params(config, kept.defaults)
+        loaded = self._loaded
+        _check_same_target(loaded.config, config)
+        params = sampling_params(config, loaded.defaults)
         rule = choose_rule(config.verify.rule, params)
-        runners, draft_weights = kept.runners, wired.info.draft_weights
-        if _drafting_model(config) != _drafting_model(kept.config):
-            runners, draft_weights = self._with_draft(config)
-        engine = build_engine(config, runners, frozenset(kept.defaults.eos_ids), kept.backend)
+        runners, draft_weights, kept_prompts = loaded.runners, wired.info.draft_weights, wired.kept_prompts
+        if _drafting_model(config) != _drafting_model(loaded.config):
+            runners, draft_weights, kept_prompts = self._with_draft(config)
+        engine = build_engine(config, runners, frozenset(loaded.defaults.eos_ids), loaded.backend)
         info = replace(
             wired.info,
             draft=config.draft.path if config.draft.kind == "model" else None,
@@ -46,21 +48,27 @@ class Rewiring:
             rule=rule.name,
             config=config.effective(),
         )
-        self._kept = replace(kept, config=config, runners=runners)
-        return Wired(engine, params, config.verify.rule, info)
+        self._loaded = replace(loaded, config=config, runners=runners)
+        return Wired(engine, params, config.verify.rule, info, kept_prompts)
 
-    def _with_draft(self, config: Config) -> tuple[list[ModelRunner], str | None]:
-        """The target's runner with that of the config's draft model, newly loaded, and how its weights are stored."""
-        kept = self._kept
-        target = kept.runners[0]
+    def _with_draft(self, config: Config) -> tuple[list[ModelRunner], str | None, KeptPrompts | None]:
+        """The target's runner with that of the config's draft model, newly loaded; how its weights are stored; and the
+        prompts on disk that belong to both."""
+        loaded = self._loaded
+        target = loaded.runners[0]
         source = open_source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
         if source is not None:
-            require_same_tokenizer(kept.tokenizer, source.path)
+            require_same_tokenizer(loaded.tokenizer, source.path)
         check_early_exit(config, target.decoder.architecture)
-        drafting, draft_weights = draft_decoder(config, kept.target, kept.weights, source, kept.opener)
-        if drafting is None:
-            return [target], None
-        return [target, build_runner(config, drafting, target.cache.num_blocks, kept.stop_flag)], draft_weights
+        drafting, draft_weights = draft_decoder(config, loaded.target, loaded.weights, source, loaded.opener)
+        runners = [target]
+        if drafting is not None:
+            runners.append(build_runner(config, drafting, target.cache.num_blocks, loaded.stop_flag))
+        models = {
+            "target": (loaded.source.path, loaded.weights),
+            "draft": ((source or loaded.source).path, draft_weights),
+        }
+        return runners, draft_weights, keep_prompts(config, models, runners, loaded.storage)
 
 
 def _drafting_model(config: Config) -> tuple[object, ...]:

@@ -158,6 +158,14 @@ class CacheSection(Section):
     prefix_reuse: bool = Field(
         default=True, description="Keep computed prompts, so that a shared beginning is computed once."
     )
+    persist: bool = Field(
+        default=False, description="Keep computed prompts on disk too, so that the next start finds them again."
+    )
+    prompt_cache: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Keep the computed prompt on disk under this name, and begin with what is kept there.",
+    )
 
 
 class EngineSection(Section):

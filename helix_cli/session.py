@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from helix_cli.cache.kept import KeptPrompts
 from helix_cli.config import Config
 from helix_cli.core import Committed, Event, FinishedEvent, FinishReason, Piece, Request, SamplingParams, TextEvent
 from helix_cli.core import Sequence as EngineSequence
@@ -90,6 +91,8 @@ class Wired:
     rule: str
     """As it was asked for: auto chooses for each request."""
     info: SessionInfo
+    kept_prompts: KeptPrompts | None = None
+    """The prompts on disk, where they are kept."""
 
 
 class Session:
@@ -171,6 +174,19 @@ class Session:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""
         self._stop_flag.is_set = True
 
+    def keep(self, prompt: Prompt) -> list[str]:
+        """Writes a prompt that has run to disk, where the config asks for it; returns what the user should hear."""
+        if self._wired.kept_prompts is None:
+            return []
+        self._wired.kept_prompts.notes.clear()
+        self._wired.kept_prompts.keep(prompt_tokens(self.tokenizer, prompt))
+        return list(self._wired.kept_prompts.notes)
+
+    def restore(self, prompt: Prompt) -> None:
+        """Takes what the disk keeps of a prompt into the cache, where the config asks for it; nothing may stream."""
+        if self._wired.kept_prompts is not None:
+            self._wired.kept_prompts.restore(prompt_tokens(self.tokenizer, prompt))
+
     def check(self) -> None:
         """Asserts the engine's invariants; call it when nothing streams."""
         self.engine.check()
@@ -240,8 +256,8 @@ def open_session(config: Config, prompts: Sequence[Prompt] = (), phases: Phases 
     from helix_cli.rewiring import Rewiring
 
     phases = phases or Phases()
-    kept, wired = assemble(config, prompts, phases)
-    return Session(wired, kept.tokenizer, kept.stop_flag, phases, Rewiring(kept))
+    loaded, wired = assemble(config, prompts, phases)
+    return Session(wired, loaded.tokenizer, loaded.stop_flag, phases, Rewiring(loaded))
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:

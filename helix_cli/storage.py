@@ -20,8 +20,8 @@ from typing import Any
 DIRECTORY_VARIABLE = "HELIX_CACHE_DIR"
 LIMIT_VARIABLE = "HELIX_CACHE_GIB"
 DEFAULT_LIMIT_GIB = 20.0
-KINDS = ("weights", "measurements", "kernels")
-"""Eight-bit weights of checkpoints, what was measured of this machine, and what was compiled for it."""
+KINDS = ("weights", "measurements", "kernels", "prompts")
+"""Eight-bit weights of checkpoints, what was measured of this machine and compiled for it, and K/V of prompts."""
 LAST_USE = "last-use"
 ABANDONED_S = 24 * 3600.0
 """A folder that is still unfinished after this long was left behind by a process that died."""
@@ -74,6 +74,10 @@ class Storage:
     def remove(self, kind: str, key: str) -> None:
         """Deletes one folder, if it is there."""
         shutil.rmtree(self.root / kind / key, ignore_errors=True)
+
+    def keys(self, kind: str) -> list[str]:
+        """The names of every complete folder of one kind."""
+        return [folder.name for folder in self._folders(kind) if folder.name[0] != "."]
 
     def entries(self) -> list[Entry]:
         """Every complete folder, the one used longest ago first."""

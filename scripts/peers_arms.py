@@ -60,7 +60,7 @@ class Arm:
 
 
 def helix_arms(setup: Setup, weights: str) -> Iterator[Arm]:
-    """Helix with one format for both models; one worker serves every depth."""
+    """Helix with one format for the target, and the draft as it chooses; one worker serves every depth."""
     fixed = [
         f"model.path={setup.target}", f"model.weights={weights}", f"backend.threads={setup.threads}",
         "backend.device=cpu", "sampling.temperature=0", "sampling.repetition_penalty=1", "sampling.ignore_eos=true",
@@ -68,7 +68,6 @@ def helix_arms(setup: Setup, weights: str) -> Iterator[Arm]:
     ]  # fmt: skip
     drafting = [
         f"draft.path={setup.draft}",
-        f"draft.weights={weights}",
         f"draft.k={max(setup.helix_depths, default=0)}",
     ]
 

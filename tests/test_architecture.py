@@ -20,7 +20,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("draft", "tokenizer"),
     ("engine", "text"),
     ("strict_yaml", "overrides", "sections", "drafter_choice", "config"),
-    ("session", "assembly", "rewiring"),
+    ("session", "assembly", "rewiring", "sampling_choice"),
     ("chat",),
     ("commands",),
     ("app",),

@@ -258,3 +258,30 @@ def test_a_checkpoints_own_sampling_keeps_to_the_ranges(tmp_path: Path) -> None:
     (target / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": -1.0}))
     with pytest.raises(ModelError, match=r"temperature -1\.0"):
         session_for((target, target))
+
+
+@pytest.mark.parametrize("how", ["cache.persist=true", "cache.prompt_cache=notes"])
+@pytest.mark.parametrize("drafter", ["model", "early_exit", "ngram"])
+def test_a_second_start_finds_the_prompt(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drafter: str, how: str
+) -> None:
+    monkeypatch.setenv("HELIX_CACHE_DIR", str(tmp_path))
+    prompt = Prompt(0, QUESTION * 4)
+    chosen = [*drafted_by(pair, drafter), "cache.block_size=4"]
+    texts = []
+    for reused in (False, True):
+        session = open_session(load_config(None, settings(pair, *chosen, how)), [prompt])
+        [event] = collect(session, prompt)
+        assert bool(event.stats.num_reused_tokens) == reused
+        assert session.keep(prompt) == []
+        session.check()
+        texts.append(event.token_ids)
+    [other] = collect(open_session(load_config(None, settings(pair, *chosen)), [prompt]), prompt)
+    assert texts == [other.token_ids] * 2 and not other.stats.num_reused_tokens
+    assert open_session(load_config(None, settings(pair, *chosen)), [prompt]).keep(prompt) == []
+
+
+def test_prompts_on_disk_need_prefix_reuse(pair: tuple[Path, Path]) -> None:
+    for how in ("cache.persist=true", "cache.prompt_cache=notes"):
+        with pytest.raises(ConfigError, match="without cache"):
+            session_for(pair, how, "cache.prefix_reuse=false")

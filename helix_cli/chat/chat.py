@@ -61,6 +61,8 @@ class Chat:
         self._history = TokenHistory(session.tokenizer)
         self._cannot_save = False
         self.set_system(conversation.system)
+        if conversation.turns:
+            session.restore(Prompt(0, tokens=self._encoded().ids))
 
     @property
     def capacity(self) -> int:
@@ -129,12 +131,15 @@ class Chat:
         self.session.change(settings.config)
         self.settings = settings
 
-    def num_tokens(self, question: str | None = None) -> int:
-        """Tokens that the model would read now: system prompt, turns, and a question."""
-        if question is None and not self.conversation.turns and self.conversation.system is None:
-            return 0
-        seen = self.conversation.turns[self.conversation.first_seen :]
-        return len(self._history.encode(conversation_messages(self.conversation.system, seen, question)).ids)
+    def num_tokens(self) -> int:
+        """Tokens that the model reads before the next question: system prompt and turns."""
+        return len(self._encoded().ids) if self.conversation.turns or self.conversation.system else 0
+
+    def keep_prompt(self) -> None:
+        """Leaves what was computed to later conversations, where the config asks for it."""
+        if self.conversation.turns:
+            for note in self.session.keep(Prompt(0, tokens=self._encoded().ids)):
+                self._tell(note)
 
     def save(self) -> None:
         """Writes the conversation to its file, if it has one; a disk that does not take it is told once."""
@@ -147,6 +152,11 @@ class Chat:
             if not self._cannot_save:
                 self._tell(f"The conversation is not being saved: {error.strerror or type(error).__name__}.")
             self._cannot_save = True
+
+    def _encoded(self) -> Encoded:
+        """What the model sees of the conversation."""
+        seen = self.conversation.turns[self.conversation.first_seen :]
+        return self._history.encode(conversation_messages(self.conversation.system, seen))
 
     def _with_files(self, text: str) -> str:
         return "\n\n".join([*(f"{name}:\n{content.strip()}" for name, content in self._attached), text])

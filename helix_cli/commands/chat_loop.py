@@ -62,7 +62,9 @@ class ChatLoop:
 
     def answer_once(self, question: str) -> bool:
         """Answers one question; returns whether the user interrupted. Raises HelixError."""
-        return self._answer(_Message(question))
+        interrupted = self._answer(_Message(question))
+        self._chat.keep_prompt()
+        return interrupted
 
     def run(self, first: str | None) -> bool:
         """Asks `first`, and then what is read, until the end; returns whether Ctrl-C ended it.
@@ -188,6 +190,7 @@ class ChatLoop:
     def _leave(self, interrupted: bool) -> bool:
         if self._attended and self._chat.file is not None and self._chat.conversation.turns:
             self._quietly(f"Kept in {self._chat.file}; helix chat --continue takes it up.")
+        self._chat.keep_prompt()
         return interrupted
 
     def _quietly(self, line: str) -> None:

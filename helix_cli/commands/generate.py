@@ -128,4 +128,6 @@ def run_one(config: Config, prompt: Prompt, renderer: Renderer, phases: Phases) 
                     renderer.finished(event)
         finally:
             renderer.close()
+        for note in session.keep(prompt):
+            notice(note)
     return interrupt.requested

@@ -29,6 +29,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
     "--exact": ("model.exact", "Models"),
     "--template": ("model.template", "Models"),
     "--device": ("backend.device", "Models"),
+    "--prompt-cache": ("cache.prompt_cache", "Models"),
     "--drafter": ("draft.kind", "Speculation"),
     "--k": ("draft.k", "Speculation"),
     "--rule": ("verify.rule", "Speculation"),

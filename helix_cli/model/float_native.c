@@ -18,24 +18,21 @@ enum { WIDTH = 16 };
 #else
 enum { WIDTH = 8 };
 #endif
-enum { GROUP = 6, TILE = 4, PANEL = 32, STRETCH = 512, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
+enum { GROUP = 6, FEW = 8, TILE = 4, PANEL = 32 };
+enum { ROOM = 5120, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
 
 typedef float vector __attribute__((vector_size(4 * WIDTH)));
 typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
-typedef uint16_t halves __attribute__((vector_size(2 * WIDTH)));
 #define INLINE static inline __attribute__((always_inline))
 
-/* The vector of weights at w; a bfloat16 is the upper half of a float32. */
-INLINE vector load(const char *w, const int size) {
+/* A vector's worth of memory holds one vector of float32 weights, or two of bfloat16: those at even places in the lower
+ * halves of its words, those at odd places in the upper ones. The rows are sorted alike, see `sort`. */
+INLINE vector load(const char *w, const int size, const int part) {
+    words u;
+    memcpy(&u, w, sizeof u);
+    if (size == 2) u = part ? u & 0xffff0000u : u << 16;
     vector v;
-    if (size == 2) {
-        halves h;
-        memcpy(&h, w, sizeof h);
-        words u = __builtin_convertvector(h, words) << 16;
-        memcpy(&v, &u, sizeof v);
-    } else {
-        memcpy(&v, w, sizeof v);
-    }
+    memcpy(&v, &u, sizeof v);
     return v;
 }
 
@@ -64,14 +61,17 @@ INLINE vector fused(vector a, vector b, vector c) {
 #endif
 }
 
+/* The products of one vector's worth of weights. */
 INLINE void step(const float *x, long k, const char *w, const int rows, const int outs, const int size,
-                 vector acc[GROUP][TILE]) {
-    vector wide[TILE];
-    for (int j = 0; j < outs; j++) wide[j] = load(w + j * k * size, size);
-    for (int r = 0; r < rows; r++) {
-        vector v;
-        memcpy(&v, x + r * k, sizeof v);
-        for (int j = 0; j < outs; j++) acc[r][j] = fused(v, wide[j], acc[r][j]);
+                 vector acc[FEW][TILE]) {
+    for (int part = 0; part < 4 / size; part++) {
+        vector wide[TILE];
+        for (int j = 0; j < outs; j++) wide[j] = load(w + j * k * size, size, part);
+        for (int r = 0; r < rows; r++) {
+            vector v;
+            memcpy(&v, x + r * k + part * WIDTH, sizeof v);
+            for (int j = 0; j < outs; j++) acc[r][j] = fused(v, wide[j], acc[r][j]);
+        }
     }
 }
 
@@ -79,16 +79,17 @@ INLINE void step(const float *x, long k, const char *w, const int rows, const in
  * constants wherever this is inlined, so that the sums are held in registers. */
 INLINE void tile(const float *x, long k, const char *w, long start, long end, const int rows, const int outs,
                  const int size, vector sums[][PANEL]) {
-    vector acc[GROUP][TILE];
+    vector acc[FEW][TILE];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < outs; j++) acc[r][j] = sums[r][j];
-    const long line = LINE / size;
+    /* What comes next is the rest of these outputs, or this stretch of the next ones. */
+    const long line = LINE / size, unit = 4 * WIDTH / size, ahead = start == 0 && end + unit > k ? AHEAD : outs * k * size;
     long i = start;
     for (; i + line <= end; i += line) {
-        for (int j = 0; j < outs; j++) __builtin_prefetch(w + (j * k + i) * size + AHEAD);
-        for (long s = i; s < i + line; s += WIDTH) step(x + s, k, w + s * size, rows, outs, size, acc);
+        for (int j = 0; j < outs; j++) __builtin_prefetch(w + (j * k + i) * size + ahead);
+        for (long s = i; s < i + line; s += unit) step(x + s, k, w + s * size, rows, outs, size, acc);
     }
-    for (; i < end; i += WIDTH) step(x + i, k, w + i * size, rows, outs, size, acc);
+    for (; i < end; i += unit) step(x + i, k, w + i * size, rows, outs, size, acc);
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < outs; j++) sums[r][j] = acc[r][j];
 }
@@ -96,7 +97,7 @@ INLINE void tile(const float *x, long k, const char *w, long start, long end, co
 /* A panel of outputs over one stretch of k, for a constant number of rows. */
 INLINE void stretch(const float *x, long k, const char *w, long start, long end, const int rows, long outs,
                     const int size, vector sums[][PANEL]) {
-    const int most = rows <= 3 ? 4 : 2;
+    const int most = rows <= 3 ? 4 : rows <= GROUP ? 2 : 1;
     long j = 0;
     for (; j + most <= outs; j += most)
         tile(x, k, w + j * k * size, start, end, rows, most, size, (vector(*)[PANEL])&sums[0][j]);
@@ -110,7 +111,9 @@ INLINE void stretch(const float *x, long k, const char *w, long start, long end,
     case 3: stretch(x, k, w, start, end, 3, outs, size, sums); break;       \
     case 4: stretch(x, k, w, start, end, 4, outs, size, sums); break;       \
     case 5: stretch(x, k, w, start, end, 5, outs, size, sums); break;       \
-    default: stretch(x, k, w, start, end, 6, outs, size, sums);             \
+    case 6: stretch(x, k, w, start, end, 6, outs, size, sums); break;       \
+    case 7: stretch(x, k, w, start, end, 7, outs, size, sums); break;       \
+    default: stretch(x, k, w, start, end, 8, outs, size, sums);             \
     }
 
 static void group_stretch(const float *x, long k, const char *w, long start, long end, long rows, long outs, int size,
@@ -127,15 +130,29 @@ static float total(vector sum, const float *x, const char *w, long from, long k,
     return all;
 }
 
-/* y[m][n] = x[m][k] . w[n][k] (+ bias[n]) (+ added[m][n]), with w of float32 (size 4) or bfloat16 (size 2). */
+/* Puts the even places of every two vectors before the odd ones, as `load` gives the weights. */
+static void sort(const float *x, long m, long k, float *out) {
+    for (long r = 0; r < m; r++, x += k, out += k)
+        for (long i = 0; i + 2 * WIDTH <= k; i += 2 * WIDTH)
+            for (int lane = 0; lane < WIDTH; lane++) {
+                out[i + lane] = x[i + 2 * lane];
+                out[i + WIDTH + lane] = x[i + 2 * lane + 1];
+            }
+}
+
+/* y[m][n] = x[m][k] . w[n][k] (+ bias[n]) (+ added[m][n]), with w of float32 (size 4) or bfloat16 (size 2), for which
+ * `sorted` [m][k] is room to work in. */
 void helix_float(const float *x, long m, long k, const void *weights, int size, long n, const float *bias,
-                 const float *added, float *y, int threads) {
+                 const float *added, float *y, int threads, float *sorted) {
     const char *w = weights;
-    long whole = k / WIDTH * WIDTH, groups = (m + GROUP - 1) / GROUP;
-    long most = groups ? (m + groups - 1) / groups : 1;
+    const float *rows_in = x;
+    if (size == 2) sort(x, m, k, sorted), rows_in = sorted;
+    long unit = 4 * WIDTH / size, whole = k / unit * unit, groups = (m + GROUP - 1) / GROUP;
+    /* Up to FEW rows go over the weights once, at their pace; more are faster in groups that need fewer loads. */
+    long most = m <= FEW ? (m ? m : 1) : (m + groups - 1) / groups;
     long width = CACHED / (k * size + 1) / TILE * TILE;
     width = width < TILE ? TILE : width > PANEL ? PANEL : width;
-    long panels = (n + width - 1) / width, length = m <= GROUP ? whole : STRETCH;
+    long panels = (n + width - 1) / width, length = ROOM / most / unit * unit;
     /* Waking a second thread costs as much as a small product. */
     if (m * n * k < ALONE) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -144,11 +161,11 @@ void helix_float(const float *x, long m, long k, const void *weights, int size, 
         const char *top = w + column * k * size;
         for (long first = 0; first < m; first += most) {
             long rows = m - first < most ? m - first : most;
-            vector sums[GROUP][PANEL];
+            vector sums[FEW][PANEL];
             memset(sums, 0, sizeof sums);
             for (long start = 0; start < whole; start += length) {
                 long end = start + length < whole ? start + length : whole;
-                group_stretch(x + first * k, k, top, start, end, rows, outs, size, sums);
+                group_stretch(rows_in + first * k, k, top, start, end, rows, outs, size, sums);
             }
             for (long r = first; r < first + rows; r++)
                 for (long j = 0; j < outs; j++) {

@@ -92,8 +92,9 @@ def unpack(tensors: dict[str, Tensor], field: str, matrix: Matrix, kernel: Int8K
     if f"{field}.values" not in tensors:
         return None
     try:
-        values, scales, kept, columns = (tensors[f"{field}.{n}"] for n in ("values", "scales", "kept", "columns"))
-        return Int8Linear(Int8Weight(values, scales, kept, columns), matrix.bias(), kernel)
+        # All but the values, which are packed into memory of their own, would hold on to the whole mapped file.
+        scales, kept, columns = (tensors[f"{field}.{n}"].clone() for n in ("scales", "kept", "columns"))
+        return Int8Linear(Int8Weight(tensors[f"{field}.values"], scales, kept, columns), matrix.bias(), kernel)
     except (KeyError, RuntimeError) as error:
         raise DamagedCache(f"{field} cannot be used") from error
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from helix_cli.attention import Heads
-from helix_cli.backend import Backend
+from helix_cli.backend import Backend, host
 from helix_cli.errors import ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder, Layer
@@ -170,6 +170,7 @@ class Loader:
 
     def layer(self, index: int, build: Build | None = None) -> Layer:
         """One layer; `build` makes its matrices, float ones where it is left out."""
+        host.give_back_freed_memory()  # what the layer before left behind
         build = build or self.in_float
         prefix = f"model.layers.{index}"
         fused = self._shape.fused_projections

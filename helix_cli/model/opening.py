@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helix_cli.backend import NUMBER_TYPES, Backend
+from helix_cli.backend import NUMBER_TYPES, Backend, host
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.formats import INT8, choose_weights, int8_note
@@ -38,6 +38,11 @@ class ModelOpener:
 
     def open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
         """The decoder and the name of its weight format; raises ModelError and DeviceError."""
+        opened = self._open(path, architecture, choice)
+        host.give_back_freed_memory()
+        return opened
+
+    def _open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
         backend = self._backend
         dtype = backend.choose_dtype(choice.dtype, architecture.dtype)
         speed = ProductSpeed(architecture, dtype, backend, self._storage)

@@ -6,12 +6,15 @@ to fit a processor's cache), because weights that come from memory are what deco
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
 from helix_cli.backend import NUMBER_TYPES, Backend
+from helix_cli.model import float_native, int8_native
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8
 from helix_cli.model.int8 import Int8Linear, quantise
@@ -55,7 +58,7 @@ class ProductSpeed:
         return self._known[name]
 
     def _key(self, name: str) -> str:
-        words = [self._backend.description, torch.__version__, str(self._dtype), name]
+        words = [self._backend.description, torch.__version__, str(self._dtype), name, kernel_version()]
         sizes = [self._rows, self._columns, self._model_elements]
         return "".join(c if c.isalnum() else "-" for c in "-".join(map(str, [*words, *sizes])))
 
@@ -88,6 +91,13 @@ class ProductSpeed:
         first = make()
         most = min(self._model_elements, COPIED_BYTES * weight.numel() // first.num_bytes)
         return [first, *(make() for _ in range(most // weight.numel() - 1))]
+
+
+@cache
+def kernel_version() -> str:
+    """A name for the kernels of this package that would be timed: other sources, or none, have other times."""
+    sources = b"".join(path.read_bytes() for path in (float_native.SOURCE, int8_native.SOURCE))
+    return hashlib.blake2b(sources, digest_size=4).hexdigest() if float_native.open_float() else "none"
 
 
 @torch.no_grad()

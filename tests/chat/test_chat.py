@@ -285,3 +285,18 @@ def test_three_hundred_turns_leak_nothing(pair: tuple[Path, Path]) -> None:
     assert len(chat.conversation.turns) > 250 and chat.conversation.first_seen > 200
     assert engine.scheduler.cache.pool.num_evicted > 0, "the pool was never full"
     assert len(told) > 10
+
+
+def test_another_process_finds_what_this_one_kept(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as the text of the answers is in the tokenizer's own tokens: files hold text, not ids."""
+    monkeypatch.setenv("HELIX_CACHE_DIR", str(tmp_path / "cache"))
+    chat, _ = open_chat(pair, "cache.prompt_cache=talk")
+    first = ask(chat, "Question? " * 5)
+    ask(chat, "And then?")
+    chat.keep_prompt()
+    for settings, reused in (("cache.prompt_cache=talk", first.stats.num_prompt_tokens // BLOCK * BLOCK), ("", 0)):
+        later, _ = open_chat(pair, *filter(None, [settings]), conversation=chat.conversation)
+        again = ask(later, "And at last?").stats.num_reused_tokens
+        assert reused <= again and bool(reused) == bool(again)

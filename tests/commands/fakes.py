@@ -95,6 +95,13 @@ class FakeSession:
     def request(self, prompt: Prompt) -> None:
         """Every prompt can run."""
 
+    def restore(self, prompt: Prompt) -> None:
+        """Nothing is kept on disk."""
+
+    def keep(self, prompt: Prompt) -> list[str]:
+        """Nothing is kept on disk."""
+        return []
+
     def change(self, config: Config) -> None:
         """Another config."""
         self.config = config

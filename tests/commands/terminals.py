@@ -33,7 +33,7 @@ class Terminal:
         self._child = pexpect.spawn(
             sys.executable,
             ["-m", "helix_cli", *arguments],
-            env=variables,  # type: ignore[arg-type]
+            env=variables,
             cwd=str(folder),
             dimensions=(lines, columns),
             encoding="utf-8",

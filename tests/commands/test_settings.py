@@ -20,6 +20,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "--dtype": (["float16"], "float16"),
     "--exact": (["on"], "on"),
     "--template": (["t.jinja"], "t.jinja"),
+    "--prompt-cache": (["notes"], "notes"),
     "--weights": (["int8"], "int8"),
     "--draft-weights": (["bfloat16"], "bfloat16"),
     "--device": (["cuda:1"], "cuda:1"),
