@@ -177,7 +177,7 @@ class ChatLoop:
 
     def _show_stats(self, event: FinishedEvent) -> None:
         if self._showing.stats and event.token_ids:
-            self._quietly(turn_line(event, self._chat.session.info.k))
+            self._quietly(turn_line(event))
 
     def _greet(self) -> None:
         if not self._attended:

@@ -7,14 +7,14 @@ from helix_cli.stats import RequestStats
 from helix_cli.ui.tables import per_second, percent, seconds
 
 
-def turn_line(event: FinishedEvent, k: object) -> str:
-    """Tokens, speed, first token, what the cache saved, how the draft fared; `k` is the depth that was asked for."""
+def turn_line(event: FinishedEvent) -> str:
+    """Tokens, speed, first token, what the cache saved, how the draft fared."""
     stats = event.stats
     parts = [f"{stats.num_tokens} tokens", per_second(stats.tokens_per_second)]
     parts.append(f"first token {seconds(stats.ttft_s)}")
     if stats.num_reused_tokens:
         parts.append(f"{stats.num_reused_tokens} of {stats.num_prompt_tokens} prompt tokens reused")
-    parts.extend(_draft_parts(stats, k))
+    parts.extend(_draft_parts(stats))
     if event.finish_reason is FinishReason.ABORT:
         parts.append("stopped")
     return ", ".join(parts)
@@ -26,7 +26,8 @@ def context_meter(used: int, capacity: int, columns: int) -> str:
     return share if columns < 60 else f"context {share}"
 
 
-def _draft_parts(stats: RequestStats, k: object) -> list[str]:
+def _draft_parts(stats: RequestStats) -> list[str]:
     if not stats.num_drafted:
         return []
-    return [f"{percent(stats.acceptance_rate)} of the draft accepted", f"depth {k}"]
+    accepted = f"{percent(stats.acceptance_rate)} of the draft accepted"
+    return [accepted] if stats.depth_mean is None else [accepted, f"mean depth {stats.depth_mean:.1f}"]

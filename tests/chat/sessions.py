@@ -10,6 +10,7 @@ from helix_cli.chat.conversation import Conversation
 from helix_cli.chat.settings import Settings
 from helix_cli.commands.settings import OPTIONS
 from helix_cli.core import FinishedEvent
+from helix_cli.drafter_choice import WITH_A_MODEL
 from helix_cli.session import open_session
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
@@ -33,7 +34,7 @@ def open_chat(
     """A chat over the pair, and what it tells; blocks of 4 tokens, answers of 12, sampled."""
     names = {flag[2:]: key for flag, (key, _) in OPTIONS.items()}
     base = [f"model.path={pair[0]}", f"draft.kind={drafter}"]
-    base += [f"draft.path={pair[1]}"] if drafter == "model" else []
+    base += [f"draft.path={pair[1]}"] if drafter in WITH_A_MODEL else []
     base += ["backend.threads=1", "cache.block_size=4", "sampling.max_tokens=12", "sampling.temperature=1.0"]
     chosen = {override.partition("=")[0]: override for override in (*base, "sampling.seed=3", *overrides)}
     told: list[str] = []

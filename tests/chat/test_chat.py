@@ -54,7 +54,7 @@ def test_a_turn_costs_its_new_tokens(pair: tuple[Path, Path], drafter: str) -> N
 
 
 def test_so_does_the_drafts_part(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    chat, _ = open_chat(pair)
+    chat, _ = open_chat(pair, "draft.k=4")
     for number in range(5):
         ask(chat, f"Question {number}?")
     runner = chat.session.engine.drafter.runner  # type: ignore[attr-defined]
@@ -214,7 +214,7 @@ def test_another_drafter_keeps_the_targets_cache(pair: tuple[Path, Path]) -> Non
     chat, _ = open_chat(pair, drafter="none")
     ask(chat, "Question?")
     for name, value, drafter, k in (
-        ("drafter", "ngram", "ngram", 4),
+        ("drafter", "ngram", "ngram", "auto"),
         ("k", "2", "ngram", 2),
         ("draft", str(pair[1]), "model", 2),
         ("drafter", "early_exit", "early_exit", 2),

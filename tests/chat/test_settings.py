@@ -39,7 +39,7 @@ def test_short_names_full_names_and_option_names() -> None:
 def test_a_change_leaves_the_settings_before_it_alone() -> None:
     before = settings()
     changed(before, ("k", "2"))
-    assert before.config.draft.k == 4
+    assert before.config.draft.k == "auto"
 
 
 def test_a_drafter_keeps_what_belongs_to_another_for_later() -> None:

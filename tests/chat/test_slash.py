@@ -117,7 +117,7 @@ def test_settings_are_shown_and_changed(chat: Chat) -> None:
     shown = obey(chat, "/set").lines
     assert "temperature 1.0" in shown and "drafter model" in shown and "stop -" in shown and "top-k 0" in shown
     assert not [line for line in shown if line.startswith("model")]
-    assert obey(chat, "/set k").lines == ("k 4",)
+    assert obey(chat, "/set k").lines == ("k auto",)
     assert obey(chat, "/set k 2").lines == ("k 2",)
     assert chat.session.info.k == 2
     obey(chat, "/set --k=4")

@@ -41,7 +41,7 @@ def asked(helix: Helix) -> list[str]:
 def test_one_question_of_a_script(helix: Helix, tmp_path: Path) -> None:
     result = helix("chat", "--once", "hello there")
     assert (result.exit_code, result.stdout) == (0, "HELLO THERE\n")
-    assert result.stderr == "3 tokens, 20.0 tok/s, first token 200 ms, 50 % of the draft accepted, depth 4\n"
+    assert result.stderr == "3 tokens, 20.0 tok/s, first token 200 ms, 50 % of the draft accepted\n"
     assert asked(helix) == ["<user>hello there<assistant>"]
     assert not (tmp_path / "data").exists(), "scripts keep nothing"
 
@@ -168,7 +168,7 @@ def test_help_has_every_option() -> None:
         (["--load", "missing"], "missing cannot be read", "Check the path"),
         (["--file", "missing"], "missing cannot be read", "Check the path"),
         (["--system-file", "missing"], "missing cannot be read", "Check the path"),
-        (["--k", "99"], "draft.k must be a whole number from 0 to 64", "The most tokens"),
+        (["--k", "99"], "draft.k must be auto or a whole number from 0 to 64", "draft.k: The most"),
         (["--set", "chat.sistem=x"], "There is no setting chat.sistem.", "Did you mean chat.system?"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from helix_cli.core import FinishReason
@@ -10,12 +12,10 @@ from tests.ui.screens import finished_event
 
 
 def test_the_line_has_the_numbers() -> None:
-    line = turn_line(finished_event(), 4)
-    assert line == (
-        "5 tokens, 10.0 tok/s, first token 500 ms, 3 of 7 prompt tokens reused, 50 % of the draft accepted, depth 4"
-    )
-    assert turn_line(finished_event(FinishReason.ABORT), 4).endswith(", stopped")
-    assert "draft" not in turn_line(finished_event(drafted=0), 0)
+    line = turn_line(finished_event())
+    assert line == ("5 tokens, 10.0 tok/s, first token 500 ms, 3 of 7 prompt tokens reused, 50 % of the draft accepted")
+    assert turn_line(finished_event(FinishReason.ABORT)).endswith(", stopped")
+    assert "draft" not in turn_line(finished_event(drafted=0))
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_the_line_has_the_numbers() -> None:
 )
 def test_the_meter_fits_the_margin(used: int, columns: int, meter: str) -> None:
     assert context_meter(used, 1024, columns) == meter
+
+
+def test_a_measured_depth_is_named() -> None:
+    event = finished_event()
+    deep = replace(event, stats=replace(event.stats, depth_mean=3.25))
+    assert turn_line(deep).endswith("accepted, mean depth 3.2")
