@@ -25,6 +25,7 @@ from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
     "generate": "Continue a prompt, or answer a message, and say how fast it went.",
+    "chat": "Talk with a model, turn by turn; a turn costs its new tokens only.",
     "bench": "Measure how fast it is, plain and with its draft, and whether speculation pays.",
     "sweep-k": "Measure how many tokens to propose at a time, and what the best number depends on.",
     "cache": "List or clear what is kept on disk between runs.",

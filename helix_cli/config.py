@@ -18,6 +18,7 @@ from helix_cli.overrides import explain, merge, parse_overrides, read_yaml
 from helix_cli.sections import (
     BackendSection,
     CacheSection,
+    ChatSection,
     DraftSection,
     EngineSection,
     ModelSection,
@@ -40,6 +41,7 @@ class Config(BaseModel):
     cache: CacheSection = CacheSection()
     engine: EngineSection = EngineSection()
     backend: BackendSection = BackendSection()
+    chat: ChatSection = ChatSection()
 
     @model_validator(mode="before")
     @classmethod
@@ -137,6 +139,8 @@ def _check_rule(config: Config) -> None:
 
 
 def _check_sizes(config: Config) -> None:
+    if config.chat.system is not None and config.chat.system_file is not None:
+        raise ConfigError("chat.system and chat.system_file are both set.", "Remove one of the two.")
     if not config.cache.prefix_reuse and (config.cache.persist or config.cache.prompt_cache):
         kept = "persist" if config.cache.persist else "prompt_cache"
         raise ConfigError(

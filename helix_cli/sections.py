@@ -68,6 +68,11 @@ class ModelSection(Section):
         description="How the target's matrices are stored; auto takes the fastest format that rounds nothing. int8 is "
         "faster on a CPU and changes the text a little.",
     )
+    template: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file with a chat template (Jinja) to use instead of the model's own.",
+    )
     exact: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         default="auto",
         description="Compute every token by itself, so that no draft, chunk or other text can change even its last "
@@ -197,4 +202,15 @@ class BackendSection(Section):
     )
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads to use; left out, the physical cores."
+    )
+
+
+class ChatSection(Section):
+    """What `helix chat` adds; no other command looks at it."""
+
+    system: str | None = Field(
+        default=None, min_length=1, description="The system prompt of a conversation: what the model is told first."
+    )
+    system_file: str | None = Field(
+        default=None, min_length=1, description="A text file that holds the system prompt, in place of chat.system."
     )

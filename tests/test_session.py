@@ -163,6 +163,26 @@ def test_messages_go_through_the_chat_template(pair: tuple[Path, Path]) -> None:
     assert len(collect(session, prompt)[0].token_ids) == 20
 
 
+def test_a_model_without_a_chat_template_needs_one_of_the_user(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tiny_checkpoint(tmp_path / "target")
+    tiny_tokenizer(target, chat_template=None)
+    prompt = Prompt(0, messages=({"role": "user", "content": "Hello"},))
+    with pytest.raises(InputError, match="no chat template") as caught:
+        open_session(load_config(None, settings((target, target))), [prompt])
+    assert "helix generate" in caught.value.hint and "--template FILE" in caught.value.hint
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}({{ m['content'] }}){% endfor %}", encoding="utf-8")
+    session = session_for((target, target), f"model.template={tmp_path / 't.jinja'}")
+    assert session.request(prompt).prompt == tuple(session.tokenizer.encode("(Hello)"))
+    with pytest.raises(InputError, match="cannot be read"):
+        session_for(pair, "model.template=missing.jinja")
+
+
+def test_tokens_are_fed_as_they_are(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    ids = tuple(one for letter in QUESTION for one in session.tokenizer.encode(letter))
+    assert session.request(Prompt(0, tokens=ids)).prompt == ids
+
+
 def test_the_models_own_sampling_is_the_default(tmp_path: Path) -> None:
     generation = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 20}
     target = tiny_checkpoint(tmp_path / "sampling", generation=generation)

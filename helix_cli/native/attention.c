@@ -35,19 +35,34 @@ static inline long lowest(long position, long window) {
     return window && position >= window ? position - window + 1 : 0;
 }
 
+/* The products of up to four queries with one key. */
+INLINE void dots(const float *queries, const float *key, long dim, const int count, float sums[4]) {
+    vector sum[4] = {{0}, {0}, {0}, {0}};
+    for (long i = 0; i < dim; i += WIDTH) {
+        vector k = load_floats(key + i);
+        for (int q = 0; q < count; q++) sum[q] = fused(load_floats(queries + q * dim + i), k, sum[q]);
+    }
+    lane_sums(sum[0], sum[1], sum[2], sum[3], sums);
+}
+
 /* Scores of `group` queries of one token with the keys of `low` to `high` - 1, all in one block; scores of position
  * `origin` come first. */
 static void score(const pool *p, const span *s, const float *queries, const float *keys, long low, long high, long origin,
                   long group, float scale, float *scores, long stride) {
     const float *key = keys + slot(s, low, p->block_size) * p->dim;
-    for (long position = low; position < high; position++, key += p->dim) {
-        for (long q = 0; q < group; q++) {
-            const float *query = queries + q * p->dim;
-            vector sum = {0};
-            for (long i = 0; i < p->dim; i += WIDTH) sum = fused(load_floats(query + i), load_floats(key + i), sum);
-            scores[q * stride + position - origin] = lane_sum(sum) * scale;
+    for (long position = low; position < high; position++, key += p->dim)
+        for (long q = 0; q < group; q += 4) {
+            float sums[4];
+            long count = group - q < 4 ? group - q : 4;
+            const float *these = queries + q * p->dim;
+            switch (count) {
+            case 1: dots(these, key, p->dim, 1, sums); break;
+            case 2: dots(these, key, p->dim, 2, sums); break;
+            case 3: dots(these, key, p->dim, 3, sums); break;
+            default: dots(these, key, p->dim, 4, sums);
+            }
+            for (long i = 0; i < count; i++) scores[(q + i) * stride + position - origin] = sums[i] * scale;
         }
-    }
 }
 
 /* Turns `count` scores into weights that are not normalised, and returns their sum; room behind them is written. */
@@ -65,24 +80,36 @@ static float soften(float *scores, long count) {
     return lane_sum(sum);
 }
 
-/* out[dim] = the values of `low` to `high` - 1, weighted. */
-static void weigh(const pool *p, const span *s, const float *values, long low, long high, const float *weights, float total,
-                  float *out) {
-    for (long part = 0; part < p->dim; part += 4 * WIDTH) {
-        long vectors = (p->dim - part) / WIDTH < 4 ? (p->dim - part) / WIDTH : 4;
-        vector sums[4] = {{0}, {0}, {0}, {0}};
-        const float *value = NULL;
-        for (long position = low; position < high; position++, value += p->dim) {
-            if (position == low || position % p->block_size == 0)
-                value = values + slot(s, position, p->block_size) * p->dim + part;
-            vector weight = all_lanes(weights[position - low]);
-            if (vectors == 4)
-                for (int i = 0; i < 4; i++) sums[i] = fused(weight, load_floats(value + i * WIDTH), sums[i]);
-            else
-                for (long i = 0; i < vectors; i++) sums[i] = fused(weight, load_floats(value + i * WIDTH), sums[i]);
-        }
-        for (long i = 0; i < vectors; i++) store_floats(out + part + i * WIDTH, sums[i] / all_lanes(total));
+/* A part of up to four vectors of the values of `low` to `high` - 1, weighted, for one query or two. */
+INLINE void weigh_part(const pool *p, const span *s, const float *values, long low, long high, const float *weights,
+                       long stride, const float *totals, float *out, const int queries, const int vectors) {
+    vector sums[2][4] = {{{0}, {0}, {0}, {0}}, {{0}, {0}, {0}, {0}}};
+    for (long position = low; position < high;) {
+        long end = (position / p->block_size + 1) * p->block_size;
+        const float *value = values + slot(s, position, p->block_size) * p->dim;
+        for (end = end < high ? end : high; position < end; position++, value += p->dim)
+            for (int q = 0; q < queries; q++) {
+                vector weight = all_lanes(weights[q * stride + position - low]);
+                for (int i = 0; i < vectors; i++)
+                    sums[q][i] = fused(weight, load_floats(value + i * WIDTH), sums[q][i]);
+            }
     }
+    for (int q = 0; q < queries; q++)
+        for (int i = 0; i < vectors; i++) store_floats(out + q * p->dim + i * WIDTH, sums[q][i] / all_lanes(totals[q]));
+}
+
+/* out[queries][dim] = the values of `low` to `high` - 1, weighted. */
+static void weigh(const pool *p, const span *s, const float *values, long low, long high, const float *weights, long stride,
+                  const float *totals, float *out, long queries) {
+    long part = 0;
+    for (; part + 4 * WIDTH <= p->dim; part += 4 * WIDTH)
+        if (queries == 2)
+            weigh_part(p, s, values + part, low, high, weights, stride, totals, out + part, 2, 4);
+        else
+            weigh_part(p, s, values + part, low, high, weights, stride, totals, out + part, 1, 4);
+    for (; part < p->dim; part += WIDTH)
+        for (long q = 0; q < queries; q++)
+            weigh_part(p, s, values + part, low, high, weights + q * stride, stride, totals + q, out + q * p->dim + part, 1, 1);
 }
 
 /* Tokens `from` to `to` - 1 of a span, for the queries that share K/V head `head`. */
@@ -102,10 +129,12 @@ static void attend(const pool *p, const span *s, const float *qkv, long from, lo
         }
     for (long t = from; t < to; t++) {
         long position = s->first + t, low = lowest(position, p->window);
-        for (long q = 0; q < group; q++) {
-            float *scores = room + ((t - from) * group + q) * stride;
-            float total = soften(scores, position + 1 - low);
-            weigh(p, s, values, low, position + 1, scores, total, out + ((s->start + t) * p->heads + head * group + q) * p->dim);
+        for (long q = 0; q < group; q += 2) {
+            long count = group - q < 2 ? 1 : 2;
+            float *scores = room + ((t - from) * group + q) * stride, totals[2];
+            for (long i = 0; i < count; i++) totals[i] = soften(scores + i * stride, position + 1 - low);
+            float *mine = out + ((s->start + t) * p->heads + head * group + q) * p->dim;
+            weigh(p, s, values, low, position + 1, scores, stride, totals, mine, count);
         }
     }
 }

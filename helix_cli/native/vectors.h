@@ -41,11 +41,40 @@ INLINE void store_floats(float *x, vector v) { memcpy(x, &v, sizeof v); }
 
 INLINE vector all_lanes(float x) { return x - (vector){0}; }
 
-/* The sum of the lanes, always in the same order. */
+#ifdef __FMA__
+INLINE __m128 quarter(vector v) {
+#ifdef __AVX512F__
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#else
+    __m256 half = (__m256)v;
+#endif
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+#endif
+
+/* The sums of the lanes of four vectors, each always in the same order: the upper half on the lower, and so on. */
+INLINE void lane_sums(vector a, vector b, vector c, vector d, float sums[4]) {
+#ifdef __FMA__
+    __m128 qa = quarter(a), qb = quarter(b), qc = quarter(c), qd = quarter(d);
+    __m128 ab = _mm_add_ps(_mm_movelh_ps(qa, qb), _mm_movehl_ps(qb, qa));
+    __m128 cd = _mm_add_ps(_mm_movelh_ps(qc, qd), _mm_movehl_ps(qd, qc));
+    _mm_storeu_ps(sums, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
+#else
+    vector all[4] = {a, b, c, d};
+    for (int i = 0; i < 4; i++) {
+        vector v = all[i];
+        for (int half = WIDTH / 2; half > 0; half /= 2)
+            for (int lane = 0; lane < half; lane++) v[lane] += v[lane + half];
+        sums[i] = v[0];
+    }
+#endif
+}
+
+/* The sum of the lanes of one vector, in the order of `lane_sums`. */
 INLINE float lane_sum(vector v) {
-    for (int half = WIDTH / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++) v[lane] += v[lane + half];
-    return v[0];
+    float sums[4];
+    lane_sums(v, v, v, v, sums);
+    return sums[0];
 }
 
 /* e to the power of x for x <= 88, to about 2e-7 of its value; 0 below -87, and NaN of NaN. */

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
-from helix_cli.assembly import profile_key
 from helix_cli.bench.arms import Arm
 from helix_cli.bench.measure import Measured
 from helix_cli.bench.plan import PLAIN
@@ -16,6 +15,7 @@ from helix_cli.bench.sweep.plan import Setting
 from helix_cli.bench.sweep.standing import runs_of
 from helix_cli.bench.workloads import Workload
 from helix_cli.config import Config
+from helix_cli.depth_choice import profile_key
 from helix_cli.draft.profile import ENOUGH_ROUNDS, Profile, SourceProfile, save_profile
 from helix_cli.model.decoder import Decoder
 from helix_cli.storage import Storage
