@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from helix_cli.bench.schema import Figures, Interval, Report, Row
 from helix_cli.ui.tables import percent, seconds
 
 UNDEFINED = "-"
+MANY_ARMS = 4
 MIB = 2**20
 
 
@@ -146,17 +147,23 @@ def problem_table(report: Report) -> Table:
 
 def describe(report: Report) -> Iterator[str]:
     """What the tables were measured with, a sentence a line."""
-    for setup in [row.setup for row in report.rows if row.setup.engine == "helix"][-1:]:
+    ours = [row.setup for row in report.rows if row.setup.engine == "helix"]
+    for setup in sorted(ours, key=lambda one: one.draft is None)[:1]:
         draft = f", draft {setup.draft.name} ({setup.draft.weights})" if setup.draft else ""
         yield f"{setup.target.name} ({setup.target.weights}){draft}; {setup.dtype}; {setup.device}."
         versions = ", ".join(f"{name} {text}" for name, text in setup.versions.items())
         yield f"{setup.hardware['system']}; Python {setup.hardware['python']}, {versions}."
-    loads = ", ".join(f"{arm} {seconds(taken)}" for arm, taken in report.load_s.items())
-    warm = ", ".join(f"{arm} {seconds(taken)}" for arm, taken in report.warm_up_s.items())
-    yield f"Loading, not part of any figure: {loads or UNDEFINED}; warm-up: {warm or UNDEFINED}."
+    yield f"Loading, not part of any figure: {_by_arm(report.load_s)}; warm-up: {_by_arm(report.warm_up_s)}."
     yield condition_line(report)
     if report.interrupted:
         yield "The run was interrupted: these are the runs that were finished."
+
+
+def _by_arm(times: Mapping[str, float]) -> str:
+    """Seconds of each arm; of many arms only how far they go apart."""
+    if len(times) > MANY_ARMS:
+        return f"{seconds(min(times.values()))} to {seconds(max(times.values()))} an arm"
+    return ", ".join(f"{arm} {seconds(taken)}" for arm, taken in times.items()) or UNDEFINED
 
 
 def condition_line(report: Report) -> str:

@@ -71,6 +71,8 @@ def test_four_arms_from_the_command_line_to_the_files(pair: tuple[Path, Path], t
     drafting = rows["speculative", "chat"]
     assert drafting.figures.costs is not None and drafting.figures.split is not None
     assert drafting.setup.draft is not None and drafting.setup.draft.sha256 != drafting.setup.target.sha256
+    assert drafting.setup.k == "auto" and rows["transformers-assisted", "chat"].setup.k == "auto"
+    assert rows["plain", "chat"].figures.depths is None
     assert rows["plain", "chat"].setup.draft is None and rows["plain", "chat"].figures.costs is not None
     assert (
         rows["plain", "chat"].figures.weight_bytes_per_round
@@ -148,6 +150,14 @@ def test_stdout_holds_one_thing(pair: tuple[Path, Path]) -> None:
 def test_reuse_is_off_unless_asked_for(pair: tuple[Path, Path], tmp_path: Path) -> None:
     _, report = measured(pair, tmp_path, *SMALL, "--arms", "plain", "--reuse-prefixes")
     assert any(text.num_reused for row in report.rows for run in row.runs for text in run.texts)
+
+
+def test_what_the_choice_of_depth_came_to(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result, report = measured(pair, tmp_path, *SMALL, "--k", "2")
+    [drafting] = [row.figures for row in report.rows if row.arm == "speculative"]
+    # Six tokens: the first comes alone, and the last rounds have room for less.
+    assert drafting.depths is not None and drafting.depths.most == 2
+    assert drafting.depths.off_share < 1.0 and "Depth" in result.stdout
 
 
 def test_comparing_two_reports(pair: tuple[Path, Path], tmp_path: Path) -> None:

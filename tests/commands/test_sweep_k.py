@@ -16,6 +16,8 @@ from helix_cli.bench.arms import HelixArm
 from helix_cli.bench.sweep.schema import Sweep
 from helix_cli.commands.settings import OPTIONS
 from helix_cli.config import load_config
+from helix_cli.draft.auto_depth import AutoDepth
+from helix_cli.session import open_session
 from tests.commands.fakes import fails
 from tests.test_session import save_pair
 
@@ -83,6 +85,17 @@ def test_the_choice_is_saved(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert found.choice is not None and load_config(file).draft.k == found.choice.k
     assert "# mine" in file.read_text() and "# to be found" in file.read_text()
     assert f"{file} now has {found.choice.arm}." in result.stderr
+
+
+def test_depth_control_starts_from_what_was_measured(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIX_CACHE_DIR", str(tmp_path / "cache"))
+    result = sweep(pair, "--k", "1,2,3", "--categories", "chat", "--limit", "2", "--tokens", "24")
+    assert "What drafter model costs and gains here is kept for draft.k: auto." in result.stderr
+    chosen = [f"model.path={pair[0]}", f"draft.path={pair[1]}", "backend.threads=1", "draft.k=auto"]
+    depth = open_session(load_config(None, chosen)).engine.scheduler.depth
+    assert isinstance(depth, AutoDepth) and depth.costs.draft_known("model") and depth.costs.step.known
 
 
 def test_a_setting_that_fails_makes_the_exit_code_1(

@@ -97,7 +97,7 @@ def setting_configs(
     what the user may not expect.
     """
     refuse_keys(overrides, SWEPT_KEYS)
-    configs = {}
+    configs: dict[Setting, Config] = {}
     for setting in plan.settings:
         mine = [one for one in overrides if _is_for(one, setting.drafter, plan.drafters)]
         mine += [f"draft.kind={setting.drafter}", f"draft.k={setting.k}"]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 COLUMNS = 3
 HEADROOM = 1.3
 """Of the axis over the highest point: intervals of a few prompts may be far wider, and are cut off there."""
+BESIDE = 0.12
+"""How far the drafters stand apart at one depth, so that no interval hides another."""
 
 
 def draw_sweep(sweep: Sweep) -> Figure:
@@ -35,6 +37,7 @@ def draw_sweep(sweep: Sweep) -> Figure:
         panel(axes, kind, [gain for gain in sweep.gains if gain.workload == kind])
     for axes in panels[len(kinds) :]:
         axes.set_visible(False)
+    panels[0].legend(fontsize="small", ncols=2)
     panels[0].set_ylim(0.0, HEADROOM * max(height for gain in sweep.gains for height in _heights(gain)))
     figure.suptitle(sweep.verdict, fontsize=10, wrap=True)
     return figure
@@ -42,14 +45,15 @@ def draw_sweep(sweep: Sweep) -> Figure:
 
 def panel(axes: Axes, title: str, gains: Sequence[Gain]) -> None:
     """Points with intervals are measured, the dashed line is predicted; a colour for each drafter."""
-    for place, drafter in enumerate(dict.fromkeys(gain.drafter for gain in gains if gain.k)):
+    drafters = list(dict.fromkeys(gain.drafter for gain in gains if gain.k))
+    for place, drafter in enumerate(drafters):
         mine = [gain for gain in gains if gain.drafter == drafter]
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         measured = [(gain.k, gain.speed_up) for gain in mine if gain.speed_up is not None]
         ratios = [one.ratio for _, one in measured]
         below = [0.0 if one.low is None else one.ratio - one.low for _, one in measured]
         above = [0.0 if one.high is None else one.high - one.ratio for _, one in measured]
-        depths = [k for k, _ in measured]
+        depths = [k + BESIDE * (place - (len(drafters) - 1) / 2) for k, _ in measured]
         axes.errorbar(depths, ratios, yerr=[below, above], fmt=marker, color=colour, label=f"{drafter}, measured")
         predicted = [(gain.k, gain.predicted) for gain in mine if gain.predicted is not None]
         if predicted:
@@ -60,7 +64,6 @@ def panel(axes: Axes, title: str, gains: Sequence[Gain]) -> None:
     axes.set_xlabel("K")
     axes.set_ylabel("times plain speed")
     axes.locator_params(axis="x", integer=True)
-    axes.legend(fontsize="small")
 
 
 def _heights(gain: Gain) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Final
 from helix_cli.bench.arms import Arm
 from helix_cli.bench.measure import Measured
 from helix_cli.bench.plan import PLAIN
-from helix_cli.bench.schema import Run, Text
+from helix_cli.bench.schema import Run, Setup, Text
 from helix_cli.bench.sweep.plan import Setting
 from helix_cli.bench.sweep.standing import runs_of
 from helix_cli.bench.workloads import Workload
@@ -37,7 +37,8 @@ def keep_profiles(
     """Saves a profile for each drafter that was measured enough, for `draft.k: auto` to start from; returns those."""
     plain = runs_of(measured, PLAIN, workloads)
     by_name = {setting.name: (setting, config) for setting, config in configs.items() if setting.k}
-    setups, runs = {}, defaultdict(list)
+    setups: dict[str, tuple[Setup, Config]] = {}
+    runs: dict[str, list[Run]] = defaultdict(list)
     for arm in arms:
         if arm.name in by_name:
             setting, config = by_name[arm.name]
@@ -60,9 +61,9 @@ def profile_of_runs(source: str, runs: Sequence[Run], plain_runs: Sequence[Run])
     plain = [text for run in plain_runs for text in run.texts]
     passes: dict[int, list[float]] = defaultdict(list)
     for text in (*texts, *plain):
-        for drafted, (_, target_s, _) in zip(text.drafted, text.rounds, strict=True):
-            passes[drafted + 1].append(target_s)
-    target_s = {rows: median(times) for rows, times in sorted(passes.items()) if len(times) >= FEWEST}
+        for drafted, times in zip(text.drafted, text.rounds, strict=True):
+            passes[drafted + 1].append(times[1])
+    target_s = {rows: median(seconds) for rows, seconds in sorted(passes.items()) if len(seconds) >= FEWEST}
     draft = [
         times[0] / drafted
         for text in texts
@@ -87,7 +88,7 @@ def kept_by_position(texts: Sequence[Text]) -> tuple[float, ...]:
         for drafted, accepted in zip(text.drafted, text.accepted, strict=True):
             for place in range(min(accepted + 1, drafted)):
                 kept[place].append(place < accepted)
-    shares = []
+    shares: list[float] = []
     while len(found := kept[len(shares)]) >= FEWEST:
         shares.append(sum(found) / len(found))
     return tuple(shares)

@@ -60,13 +60,14 @@ def build_sweep(
         for setting in plan.settings
         if (setting.name, kind) in runs
     ]
-    best = [found for kind in kinds if (found := _best(kind, [one for one in gains if one.workload == kind], runs))]
-    found = standing(measured, plan.settings, workloads)
+    winners = (_best(kind, [one for one in gains if one.workload == kind], runs) for kind in kinds)
+    best = [one for one in winners if one is not None]
+    stands = standing(measured, plan.settings, workloads)
     return Sweep(
         **{name: value for name, value in base if name != "verdict"},
         verdict=_verdict(best),
         precision=plan.precision,
-        margin=found.margin if found else None,
+        margin=stands.margin if stands else None,
         stopped_early=stopped_early,
         ingredients=tuple(parts),
         gains=tuple(gains),
