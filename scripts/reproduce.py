@@ -139,7 +139,8 @@ def reproduce(parts: Sequence[Part], places: dict[str, str], output: Path, run: 
 
 def heading() -> str:
     """When and where."""
-    facts = "".join(f"| {name} | {value} |\n" for name, value in hardware().items())
+    shown = {name: ", ".join(one) if isinstance(one, list) else one for name, one in hardware().items()}
+    facts = "".join(f"| {name} | {value} |\n" for name, value in shown.items())
     return (
         f"# Helix {__version__}, measured {datetime.now(UTC).isoformat(timespec='seconds')}\n\n"
         f"| machine | |\n|---|---|\n{facts}"
