@@ -7,8 +7,7 @@ is maximised; with one sequence it is E / (K c + v(K) + o). All of it is learned
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from helix_cli.draft.acceptance import Acceptance, Belief
@@ -19,7 +18,9 @@ MAX_DEPTH = 16
 # What is asked for while a draft's pass has not been timed.
 FIRST_DEPTH = 4
 # What drafting must promise over plain decoding: chance alone makes it look a little better now and then.
-LEAST_GAIN = 1.01
+LEAST_GAIN = 1.02
+# Depths this much slower than the best so far are not followed further: costs may jump at a row, not as much as this.
+HOPELESS = 0.7
 # Shares of the time that may go to finding out whether a draft would pay again, and what a plain step takes.
 PROBE_SHARE, PLAIN_SHARE = 0.01, 0.005
 
@@ -115,26 +116,25 @@ class AutoDepth:
 
         Tokens are added one by one, the likeliest to be kept first, and the best total on the way is taken.
         """
-        outlooks = [self._outlook(room) for room in rooms]
-        order = heapq.merge(*(_steps(place, outlook) for place, outlook in enumerate(outlooks)))
+        order = sorted(_steps(rooms, [self._outlook(room) for room in rooms]))
         rows = tokens = float(len(rooms))
-        step, draft_s, best_length = self.costs.step, 0.0, 0
-        best = LEAST_GAIN * tokens / step.seconds(rows)
+        step_s, more_draft_s = self.costs.step.seconds, self.costs.more_draft_s
+        best, best_length, draft_s = LEAST_GAIN * tokens / step_s(rows), 0, 0.0
         sharing: dict[tuple[str, int], float] = {}
-        added = []
-        for chance, place, level, reach in order:
+        for length, (chance, level, place, reach) in enumerate(order, 1):
             source = rooms[place].source
             before = sharing.get((source, level), 0.0)
             sharing[source, level] = before + reach
-            draft_s += self.costs.more_draft_s(source, before, reach)
+            draft_s += more_draft_s(source, before, reach)
             tokens -= chance
             rows += reach
-            added.append(place)
-            speed = tokens / (draft_s + step.seconds(rows))
+            speed = tokens / (draft_s + step_s(rows))
             if speed > best:
-                best, best_length = speed, len(added)
+                best, best_length = speed, length
+            elif speed < HOPELESS * best:
+                break
         depths = [0] * len(rooms)
-        for place in added[:best_length]:
+        for _, _, place, _ in order[:best_length]:
             depths[place] += 1
         return depths, best
 
@@ -219,6 +219,8 @@ class AutoDepth:
         text.probe = min(MAX_DEPTH, 2 * text.probe) if text.probe_again else 1
 
 
-def _steps(place: int, outlook: list[tuple[float, float]]) -> list[tuple[float, int, int, float]]:
-    """One sequence's outlook as (minus chance, its place, position, reach), which sort by chance."""
-    return [(-chance, place, level, reach) for level, (chance, reach) in enumerate(outlook)]
+def _steps(rooms: Sequence[Room], outlooks: list[list[tuple[float, float]]]) -> Iterator[tuple[float, int, int, float]]:
+    """All outlooks as (minus chance, position, place of the sequence, reach), which sort by chance."""
+    for place, outlook in enumerate(outlooks):
+        for level, (chance, reach) in enumerate(outlook):
+            yield -chance, level, place, reach
