@@ -23,6 +23,8 @@ LEAST_GAIN = 1.02
 HOPELESS = 0.7
 # Shares of the time that may go to finding out whether a draft would pay again, and what a plain step takes.
 PROBE_SHARE, PLAIN_SHARE = 0.01, 0.005
+# What a plain step is taken to lose at least, as a share of its time.
+LEAST_LOSS = 0.05
 
 
 @dataclass
@@ -68,12 +70,13 @@ class AutoDepth:
         self._asked: dict[int, _Asked] = {}
         self._asked_before: dict[int, _Asked] = {}
         self._plain_credit_s = 0.0
-        self._wants_plain = True
+        # Seconds that a plain step loses against what was chosen last; None where some text was plain anyway.
+        self._plain_loss_s: float | None = None
 
     def choose(self, rooms: Sequence[Room]) -> list[Choice]:
         self._asked_before, self._asked = self._asked, {}
         # The first step of all is plain: what a draft has to beat must be known.
-        if not rooms or not self.costs.step.known or self._plain_due(len(rooms)):
+        if not rooms or not self.costs.step.known or self._plain_due():
             return [Choice(0)] * len(rooms)
         for room in rooms:
             self._texts.setdefault(room.sequence_id, _Text())
@@ -90,7 +93,8 @@ class AutoDepth:
         for room, depth, probe in zip(rooms, depths, probes, strict=True):
             if depth:
                 self._ask(room, depth, probe)
-        self._wants_plain = all(depths)
+        plain_s = self.costs.step.seconds(len(rooms))
+        self._plain_loss_s = max(LEAST_LOSS * plain_s, plain_s - len(rooms) / rate) if all(depths) else None
         return self._with_floors(rooms, depths, probes, rate)
 
     def observe(self, times: StepTimes, rounds: Sequence[Round]) -> None:
@@ -171,13 +175,11 @@ class AutoDepth:
             choices.append(Choice(depth, min(1.0, rate * row_s), min(1.0, rate * (row_s + pass_s))))
         return choices
 
-    def _plain_due(self, num_sequences: int) -> bool:
+    def _plain_due(self) -> bool:
         """Whether a plain step, which costs the tokens that it does not emit, may be timed again."""
-        if not self._wants_plain or self._plain_credit_s <= 0.0:
+        if self._plain_loss_s is None or self._plain_credit_s < self._plain_loss_s:
             return False
-        if self._plain_credit_s < self.costs.step.seconds(num_sequences):
-            return False
-        self._plain_credit_s = 0.0
+        self._plain_credit_s, self._plain_loss_s = 0.0, None
         return True
 
     def _probe_due(self, room: Room, num_sequences: int) -> bool:

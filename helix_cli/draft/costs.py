@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import accumulate
 
 # A machine slows down for everything at once, so most of a surprise moves the whole curve and little of it one point.
 SCALE_WEIGHT, POINT_WEIGHT = 0.2, 0.05
@@ -14,7 +15,7 @@ ENOUGH_SAMPLES, DOUBTED_AFTER = 8, 128
 FIRST_SLOPE = 0.02
 # Rows that a curve is drawn over at least. A settled one moves little with a sample, apart from its scale, and is drawn
 # anew after so many.
-FIRST_ROWS, REDRAWN_AFTER = 24, 8
+FIRST_ROWS, REDRAWN_AFTER = 24, 4
 
 
 class CostCurve:
@@ -50,8 +51,12 @@ class CostCurve:
         return (low + (rows - whole) * (self._table[whole + 1] - low)) * self._scale
 
     def _draw_table(self, most: int) -> None:
-        """Works out the curve at every number of rows up to `most` and some way on, before it is scaled."""
-        self._table = [self._value(rows) for rows in range(most + 2 + most // 4 + FIRST_ROWS)]
+        """Works out the curve at every number of rows up to `most` and some way on, before it is scaled.
+
+        Fewer rows take no longer than more of them: what says otherwise is chance.
+        """
+        values = [self._value(rows) for rows in range(most + 2 + most // 4 + FIRST_ROWS)]
+        self._table = list(accumulate(reversed(values), min))[::-1]
         self._table_time = self._time
 
     def _value(self, rows: int) -> float:
