@@ -8,6 +8,7 @@ texts usually do, so that a change of part is noticed within a few verdicts and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import mul
 
 LEVELS = (0.01, 0.1, 0.3, 0.5, 0.65, 0.78, 0.87, 0.93, 0.97, 0.99)
 # Before anything was judged: what a drafter that deserves its name does, and room for one that does not.
@@ -19,8 +20,9 @@ CHANGE, LEARNING, FIRST_ROUNDS = 0.01, 0.02, 6
 CORRECTION, MOST_CORRECTED = 0.05, 8.0
 # The share of old samples that a new one leaves, in plain averages by position; samples before one is reported.
 MEMORY, FEW = 0.98, 4.0
-# What is less likely than this to be kept is not worth the arithmetic.
-LEAST_CHANCE = 0.03
+# What is less likely than this to be kept is not worth the arithmetic, nor is working out anew after every round what
+# moves slowly.
+LEAST_CHANCE, REFRESHED_AFTER = 0.05, 8
 
 Belief = list[float]
 """A weight for each of LEVELS; they sum to 1."""
@@ -68,6 +70,8 @@ class Acceptance:
         self._num_rounds = 0
         self._odds: list[float] = []
         self._levels: list[tuple[float, ...]] = []
+        self._ladder: list[tuple[float, tuple[float, ...]]] = []
+        self._rounds_since = 0
 
     def first_belief(self) -> Belief:
         """Of a text that nothing is known about."""
@@ -79,16 +83,13 @@ class Acceptance:
 
     def outlook(self, belief: Belief, most: int) -> list[tuple[float, float]]:
         """(chance that everything up to here is kept, chance that this much is drawn) for positions of a draft."""
-        weights, reach, ladder = belief, 1.0, []
-        for place in range(most):
-            drawn = self._drawn.at(place)
-            reach *= drawn
-            weights = [weight * level for weight, level in zip(weights, self._levels_at(place), strict=True)]
-            kept = reach * sum(weights)
+        outlook = []
+        for reach, products in self._ladder_to(most)[:most]:
+            kept = reach * sum(map(mul, belief, products))
             if kept < LEAST_CHANCE:
                 break
-            ladder.append((kept, reach))
-        return ladder
+            outlook.append((kept, reach))
+        return outlook
 
     def observe(self, belief: Belief, wanted: int, drafted: int, accepted: int) -> Belief:
         """The belief after `accepted` of `drafted` tokens were kept, in a draft that might have had `wanted`."""
@@ -105,11 +106,23 @@ class Acceptance:
                 CHANGE * usual + rest * weight * (level if hit else 1.0 - level)
                 for usual, weight, level in zip(self._usual, belief, levels, strict=True)
             ]
+        self._rounds_since += 1
         if drafted:
             self._num_rounds += 1
             share = max(LEARNING, 1.0 / (FIRST_ROUNDS + self._num_rounds))
             self._usual = [old + share * (new - old) for old, new in zip(self._usual, belief, strict=True)]
         return belief
+
+    def _ladder_to(self, most: int) -> list[tuple[float, tuple[float, ...]]]:
+        """(chance that this much is drawn, chance that everything up to here is kept at each of LEVELS) by position."""
+        if self._rounds_since >= REFRESHED_AFTER:
+            self._ladder, self._rounds_since = [], 0
+        reach, products = self._ladder[-1] if self._ladder else (1.0, (1.0,) * len(LEVELS))
+        for place in range(len(self._ladder), most):
+            reach *= self._drawn.at(place)
+            products = tuple(map(mul, products, self._levels_at(place)))
+            self._ladder.append((reach, products))
+        return self._ladder
 
     def _levels_at(self, place: int) -> tuple[float, ...]:
         """LEVELS as they are at one position; positions beyond the last one known are like it."""

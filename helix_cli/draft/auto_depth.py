@@ -7,8 +7,7 @@ is maximised; with one sequence it is E / (K c + v(K) + o). All of it is learned
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from helix_cli.draft.acceptance import Acceptance, Belief
@@ -19,9 +18,13 @@ MAX_DEPTH = 16
 # What is asked for while a draft's pass has not been timed.
 FIRST_DEPTH = 4
 # What drafting must promise over plain decoding: chance alone makes it look a little better now and then.
-LEAST_GAIN = 1.01
+LEAST_GAIN = 1.02
+# Depths this much slower than the best so far are not followed further: costs may jump at a row, not as much as this.
+HOPELESS = 0.7
 # Shares of the time that may go to finding out whether a draft would pay again, and what a plain step takes.
 PROBE_SHARE, PLAIN_SHARE = 0.01, 0.005
+# What a plain step is taken to lose at least, as a share of its time.
+LEAST_LOSS = 0.05
 
 
 @dataclass
@@ -67,12 +70,13 @@ class AutoDepth:
         self._asked: dict[int, _Asked] = {}
         self._asked_before: dict[int, _Asked] = {}
         self._plain_credit_s = 0.0
-        self._wants_plain = True
+        # Seconds that a plain step loses against what was chosen last; None where some text was plain anyway.
+        self._plain_loss_s: float | None = None
 
     def choose(self, rooms: Sequence[Room]) -> list[Choice]:
         self._asked_before, self._asked = self._asked, {}
         # The first step of all is plain: what a draft has to beat must be known.
-        if not rooms or not self.costs.step.known or self._plain_due(len(rooms)):
+        if not rooms or not self.costs.step.known or self._plain_due():
             return [Choice(0)] * len(rooms)
         for room in rooms:
             self._texts.setdefault(room.sequence_id, _Text())
@@ -89,7 +93,8 @@ class AutoDepth:
         for room, depth, probe in zip(rooms, depths, probes, strict=True):
             if depth:
                 self._ask(room, depth, probe)
-        self._wants_plain = all(depths)
+        plain_s = self.costs.step.seconds(len(rooms))
+        self._plain_loss_s = max(LEAST_LOSS * plain_s, plain_s - len(rooms) / rate) if all(depths) else None
         return self._with_floors(rooms, depths, probes, rate)
 
     def observe(self, times: StepTimes, rounds: Sequence[Round]) -> None:
@@ -115,26 +120,25 @@ class AutoDepth:
 
         Tokens are added one by one, the likeliest to be kept first, and the best total on the way is taken.
         """
-        outlooks = [self._outlook(room) for room in rooms]
-        order = heapq.merge(*(_steps(place, outlook) for place, outlook in enumerate(outlooks)))
+        order = sorted(_steps(rooms, [self._outlook(room) for room in rooms]))
         rows = tokens = float(len(rooms))
-        step, draft_s, best_length = self.costs.step, 0.0, 0
-        best = LEAST_GAIN * tokens / step.seconds(rows)
+        step_s, more_draft_s = self.costs.step.seconds, self.costs.more_draft_s
+        best, best_length, draft_s = LEAST_GAIN * tokens / step_s(rows), 0, 0.0
         sharing: dict[tuple[str, int], float] = {}
-        added = []
-        for chance, place, level, reach in order:
+        for length, (chance, level, place, reach) in enumerate(order, 1):
             source = rooms[place].source
             before = sharing.get((source, level), 0.0)
             sharing[source, level] = before + reach
-            draft_s += self.costs.more_draft_s(source, before, reach)
+            draft_s += more_draft_s(source, before, reach)
             tokens -= chance
             rows += reach
-            added.append(place)
-            speed = tokens / (draft_s + step.seconds(rows))
+            speed = tokens / (draft_s + step_s(rows))
             if speed > best:
-                best, best_length = speed, len(added)
+                best, best_length = speed, length
+            elif speed < HOPELESS * best:
+                break
         depths = [0] * len(rooms)
-        for place in added[:best_length]:
+        for _, _, place, _ in order[:best_length]:
             depths[place] += 1
         return depths, best
 
@@ -171,13 +175,11 @@ class AutoDepth:
             choices.append(Choice(depth, min(1.0, rate * row_s), min(1.0, rate * (row_s + pass_s))))
         return choices
 
-    def _plain_due(self, num_sequences: int) -> bool:
+    def _plain_due(self) -> bool:
         """Whether a plain step, which costs the tokens that it does not emit, may be timed again."""
-        if not self._wants_plain or self._plain_credit_s <= 0.0:
+        if self._plain_loss_s is None or self._plain_credit_s < self._plain_loss_s:
             return False
-        if self._plain_credit_s < self.costs.step.seconds(num_sequences):
-            return False
-        self._plain_credit_s = 0.0
+        self._plain_credit_s, self._plain_loss_s = 0.0, None
         return True
 
     def _probe_due(self, room: Room, num_sequences: int) -> bool:
@@ -219,6 +221,8 @@ class AutoDepth:
         text.probe = min(MAX_DEPTH, 2 * text.probe) if text.probe_again else 1
 
 
-def _steps(place: int, outlook: list[tuple[float, float]]) -> list[tuple[float, int, int, float]]:
-    """One sequence's outlook as (minus chance, its place, position, reach), which sort by chance."""
-    return [(-chance, place, level, reach) for level, (chance, reach) in enumerate(outlook)]
+def _steps(rooms: Sequence[Room], outlooks: list[list[tuple[float, float]]]) -> Iterator[tuple[float, int, int, float]]:
+    """All outlooks as (minus chance, position, place of the sequence, reach), which sort by chance."""
+    for place, outlook in enumerate(outlooks):
+        for level, (chance, reach) in enumerate(outlook):
+            yield -chance, level, place, reach

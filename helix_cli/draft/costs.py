@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import accumulate
 
 # A machine slows down for everything at once, so most of a surprise moves the whole curve and little of it one point.
 SCALE_WEIGHT, POINT_WEIGHT = 0.2, 0.05
@@ -12,6 +13,9 @@ LARGEST_SURPRISE = 2.0
 ENOUGH_SAMPLES, DOUBTED_AFTER = 8, 128
 # Expected growth of a pass for each further row, as a share, before two points say better.
 FIRST_SLOPE = 0.02
+# Rows that a curve is drawn over at least. A settled one moves little with a sample, apart from its scale, and is drawn
+# anew after so many.
+FIRST_ROWS, REDRAWN_AFTER = 24, 4
 
 
 class CostCurve:
@@ -25,6 +29,8 @@ class CostCurve:
         self._last_seen = dict.fromkeys(self._rows, 0)
         self._scale = 1.0
         self._time = 0
+        self._table: list[float] = []
+        self._table_time = 0
 
     @property
     def known(self) -> bool:
@@ -38,20 +44,35 @@ class CostCurve:
 
     def seconds(self, rows: float) -> float:
         """Expected seconds of a pass over `rows` rows; something must be known."""
+        whole = int(rows)
+        if whole + 1 >= len(self._table):
+            self._draw_table(whole)
+        low = self._table[whole]
+        return (low + (rows - whole) * (self._table[whole + 1] - low)) * self._scale
+
+    def _draw_table(self, most: int) -> None:
+        """Works out the curve at every number of rows up to `most` and some way on, before it is scaled.
+
+        Fewer rows take no longer than more of them: what says otherwise is chance.
+        """
+        values = [self._value(rows) for rows in range(most + 2 + most // 4 + FIRST_ROWS)]
+        self._table = list(accumulate(reversed(values), min))[::-1]
+        self._table_time = self._time
+
+    def _value(self, rows: int) -> float:
         known, values = self._rows, self._values
         place = bisect_left(known, rows)
-        if place < len(known) and known[place] == rows:
-            return values[known[place]] * self._scale
-        if 0 < place < len(known):
+        # Below what was seen nothing gets cheaper.
+        if place == 0 or (place < len(known) and known[place] == rows):
+            return values[known[place]]
+        if place < len(known):
             low, high = known[place - 1], known[place]
             share = (rows - low) / (high - low)
-            return (values[low] + share * (values[high] - values[low])) * self._scale
-        # Beyond what was seen the line through the first and the last point goes on; below it nothing gets cheaper.
-        if place == 0:
-            return values[known[0]] * self._scale
+            return values[low] + share * (values[high] - values[low])
+        # Beyond it the line through the first and the last point goes on.
         first, last = known[0], known[-1]
         slope = (values[last] - values[first]) / (last - first) if last > first else FIRST_SLOPE * values[last]
-        return (values[last] + max(0.0, slope) * (rows - last)) * self._scale
+        return values[last] + max(0.0, slope) * (rows - last)
 
     def observe(self, rows: float, seconds: float) -> None:
         """A pass over `rows` rows took `seconds`."""
@@ -75,8 +96,11 @@ class CostCurve:
         self._values[point] *= surprise**weight
         if settled:
             self._scale *= surprise**SCALE_WEIGHT
+        if not settled or self._time - self._table_time >= REDRAWN_AFTER:
+            self._table = []
 
     def _add(self, point: int, value: float) -> None:
+        self._table = []
         insort(self._rows, point)
         self._values[point] = value
         self._samples[point] = 1
@@ -124,7 +148,10 @@ class Costs:
 
     def more_draft_s(self, source: str, rows: float, more: float) -> float:
         """Seconds that a draft's pass over `rows` rows takes longer with `more` of them."""
-        return self.draft_s(source, rows + more) - (self.draft_s(source, rows) if rows else 0.0)
+        curve = self.draft[source]
+        if rows + more <= 1.0:
+            return curve.seconds(1.0) * more
+        return curve.seconds(rows + more) - curve.seconds(max(1.0, rows)) * min(1.0, rows)
 
     def observe_step(self, rows: int, target_s: float, overhead_s: float) -> None:
         """A step without prefill fed `rows` rows to the target."""

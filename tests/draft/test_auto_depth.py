@@ -12,11 +12,11 @@ from helix_cli.draft.costs import CostCurve
 from helix_cli.draft.depth import Depth, FixedDepth, Room, Round, StepTimes
 from tests.draft.simulator import Chance, Machine, Run, simulate
 
-SEEDS = range(8)
-FIXED = (0, 1, 2, 3, 4, 6, 8, 10, 12, 16)
+SEEDS = range(5)
+FIXED = (0, 1, 2, 3, 4, 6, 8, 10, 13, 16)
 MACHINES = {
     f"c={draft_s}, v5={1 + growth}": Machine(draft_s, growth)
-    for draft_s, growth in ((0.05, 0.3), (0.1, 0.05), (0.2, 0.2), (0.2, 1.0), (0.4, 0.3))
+    for draft_s, growth in ((0.05, 0.05), (0.05, 0.3), (0.1, 0.05), (0.2, 0.2), (0.2, 1.0), (0.4, 0.3))
 }
 each_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES.keys())
 
@@ -43,7 +43,8 @@ def plain(machine: Machine) -> float:
 
 @each_machine
 def test_a_draft_that_is_always_wrong_costs_less_than_three_percent(machine: Machine) -> None:
-    assert speed(AutoDepth, machine, lambda place: 0.0) >= 0.97 * plain(machine)
+    runs = [simulate(AutoDepth(), machine, lambda place: 0.0, seed=seed) for seed in range(12)]
+    assert min(run.speed for run in runs) >= 0.97 * plain(machine)
 
 
 def warmed(machine: Machine, chance: Chance) -> Callable[[], Depth]:
@@ -70,7 +71,7 @@ def test_a_good_draft_is_used_nearly_as_well_as_by_the_best_fixed_depth() -> Non
             cold.append(speed(AutoDepth, machine, chance) / best)
     # The best of many depths that were timed with chance in it is flattered by a per cent or so.
     assert fmean(warm) >= 0.97 and fmean(cold) >= 0.97, (warm, cold)
-    assert min(warm + cold) >= 0.95, (warm, cold)
+    assert min(warm + cold) >= 0.94, (warm, cold)
 
 
 @each_machine
@@ -81,7 +82,7 @@ def test_a_text_of_changing_parts_is_faster_than_with_any_fixed_depth(machine: M
 def test_a_machine_that_slows_down_is_followed() -> None:
     machine = Machine(drift=lambda now: 1.0 + 0.8 * (now // 60 % 2))
     best = best_fixed(machine, lambda place: 0.85, length=1024)
-    assert speed(AutoDepth, machine, lambda place: 0.85, length=1024) >= 0.95 * best
+    assert speed(AutoDepth, machine, lambda place: 0.85, length=1024) >= 0.92 * best
 
 
 def test_depth_falls_as_the_batch_grows() -> None:
