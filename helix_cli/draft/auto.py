@@ -28,7 +28,8 @@ class AutoDrafter:
         return self.ngram.source(sequence) if self._copies(length) else self.model.source(sequence)
 
     def propose(self, wanted: list[Wanted]) -> dict[int, Draft]:
-        copying, drawing = [], []
+        copying: list[Wanted] = []
+        drawing: list[Wanted] = []
         for one in wanted:
             length = self.ngram.match_length(one.sequence)
             copies = self._copies(length)
