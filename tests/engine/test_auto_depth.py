@@ -1,5 +1,7 @@
 """The engine under depth control says what it says plainly, whatever depths are chosen."""
 
+from typing import Any
+
 import pytest
 
 from helix_cli.draft import DRAFTERS
@@ -9,7 +11,7 @@ from tests.harness import build, decoder, requests
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 5}], ids=["greedy", "coupled"])
-def test_text_is_the_plain_text(drafter: str, sampling: dict[str, float]) -> None:
+def test_text_is_the_plain_text(drafter: str, sampling: dict[str, Any]) -> None:
     asked = requests(3, max_tokens=40, ignore_eos=True, **sampling)
     plain = [outcome.tokens for outcome in build("none").run(asked)]
     depth = AutoDepth()
