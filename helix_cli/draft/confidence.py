@@ -6,7 +6,10 @@ import torch
 
 NUM_BINS = 10
 # Samples that the confidence itself counts for, and the share of old samples that a new one leaves.
-PRIOR_WEIGHT, MEMORY = 8.0, 0.995
+PRIOR_WEIGHT, MEMORY = 2.0, 0.995
+# Samples without which a confidence says nothing. A token that is not drawn is not judged, so one that is never drawn
+# because of a bad guess would keep that guess for ever; old samples fade, and the guess is put to the test again.
+FEW = 8.0
 
 
 def confidence_of(scores: torch.Tensor) -> float:
@@ -17,7 +20,7 @@ def confidence_of(scores: torch.Tensor) -> float:
 class Confidence:
     """The share of drafted tokens that was kept, by the draft's confidence before each was drawn.
 
-    A share starts as the confidence itself: a draft that says 0.9 is believed until its tokens say otherwise.
+    Of a confidence that was seen too rarely nothing bad is believed.
     """
 
     def __init__(self) -> None:
@@ -33,13 +36,16 @@ class Confidence:
     def chance(self, confidence: float) -> float:
         """The expected share at one confidence."""
         place = _bin(confidence)
+        if self._tries[place] < FEW:
+            return 1.0
         return (self._hits[place] + PRIOR_WEIGHT * confidence) / (self._tries[place] + PRIOR_WEIGHT)
 
     def observe(self, confidence: float, kept: bool) -> None:
         """A token that was drawn at `confidence` was judged."""
-        place = _bin(confidence)
-        self._tries[place] = self._tries[place] * MEMORY + 1.0
-        self._hits[place] = self._hits[place] * MEMORY + kept
+        self._tries = [tries * MEMORY for tries in self._tries]
+        self._hits = [hits * MEMORY for hits in self._hits]
+        self._tries[_bin(confidence)] += 1.0
+        self._hits[_bin(confidence)] += kept
         self._all_tries = self._all_tries * MEMORY + 1.0
         self._all_hits = self._all_hits * MEMORY + kept
 

@@ -9,6 +9,9 @@ from itertools import accumulate
 SCALE_WEIGHT, POINT_WEIGHT = 0.2, 0.05
 # One sample may not say more than this factor: a process that was stopped for a minute says nothing about a kernel.
 LARGEST_SURPRISE = 2.0
+# The same while a point rests on few samples: the first passes of a shape are slow, and a depth that looks dear is not
+# tried again.
+FIRST_SURPRISE = 1.15
 # Samples that set up a point before surprises move the whole curve, and how long fewer samples than that are believed.
 ENOUGH_SAMPLES, DOUBTED_AFTER = 8, 128
 # Expected growth of a pass for each further row, as a share, before two points say better.
@@ -84,7 +87,9 @@ class CostCurve:
             self._add(point, seconds)
             return
         expected = self.seconds(point)
-        surprise = min(LARGEST_SURPRISE, max(1.0 / LARGEST_SURPRISE, seconds / expected))
+        is_settled = self._samples.get(point, 0) >= ENOUGH_SAMPLES
+        most = LARGEST_SURPRISE if is_settled else FIRST_SURPRISE
+        surprise = min(most, max(1.0 / LARGEST_SURPRISE, seconds / expected))
         if point not in self._values:
             self._add(point, expected * surprise / self._scale)
             self._forget_doubtful()
