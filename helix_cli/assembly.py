@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from helix_cli import __version__
 from helix_cli.backend import Backend, open_backend
 from helix_cli.cache.kept import KeptPrompts
-from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
-from helix_cli.core import SamplingParams
+from helix_cli.depth_choice import choose_depth, profile_key
 from helix_cli.draft import DRAFTERS, DraftSetup
-from helix_cli.draft.depth import FixedDepth
-from helix_cli.drafter_choice import DEMO
+from helix_cli.draft.profile import keep_profile
+from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.errors import ConfigError, HelixError, InputError, MemoryLimitError, ModelError
+from helix_cli.errors import ConfigError, HelixError, InputError, ModelError
 from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
@@ -31,9 +28,11 @@ from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
-from helix_cli.prompt import Prompt
-from helix_cli.sections import DraftSection, ModelSection, SamplingSection
-from helix_cli.session import Session, SessionInfo, StopFlag, prompt_tokens
+from helix_cli.pools import choose_num_blocks, open_pool
+from helix_cli.prompt import Prompt, read_text
+from helix_cli.sampling_choice import sampling_params
+from helix_cli.sections import DraftSection, ModelSection
+from helix_cli.session import SessionInfo, StopFlag, Wired, prompt_tokens
 from helix_cli.storage import Storage
 from helix_cli.tokenizer import Tokenizer, first_difference
 from helix_cli.verify.choose import choose_rule
@@ -42,8 +41,6 @@ ASSETS = Path(__file__).parent / "assets"
 DEMO_PAIR = ASSETS / "demo"
 # Ordinary text of several kinds, to see which input channels of a model are outliers.
 CALIBRATION = ASSETS / "calibration.txt"
-# Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
-ASSUMED_FREE_BYTES = 2 * 2**30
 # One eighth of the layers, at least one, where early_exit is not told how many.
 EARLY_EXIT_SHARE = 8
 
@@ -56,19 +53,40 @@ class Source:
     architecture: Architecture
 
 
-def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Session:
-    """Builds a session; every check that needs no weights, of `prompts` too, comes before they are read."""
+@dataclass(frozen=True)
+class Loaded:
+    """What stays of a session when its drafter or its sampling changes: the target, its cache and the device."""
+
+    config: Config
+    """As it was last wired."""
+    source: Source
+    """The target on disk."""
+    tokenizer: Tokenizer
+    defaults: GenerationDefaults
+    backend: Backend
+    storage: Storage
+    opener: ModelOpener
+    target: Decoder
+    """Before exact mode, so that its first layers can draft."""
+    weights: str
+    runners: list[ModelRunner]
+    """The target's, and that of the model that drafts, where there is one."""
+    stop_flag: StopFlag
+
+
+def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple[Loaded, Wired]:
+    """The parts of a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
-    target = _source(config.model.path, "target")
-    draft = _source(config.draft.path, "draft") if config.draft.kind == "model" and config.draft.path else None
+    target = find_source(config.model.path, "target")
+    draft = draft_source(config)
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
     choose_rule(config.verify.rule, params)
-    _check_early_exit(config, target.architecture)
+    check_early_exit(config, target.architecture)
     phases.end("checkpoint")
-    tokenizer = Tokenizer(target.path)
+    tokenizer = Tokenizer(target.path, _template(config.model.template))
     if draft is not None:
-        _require_same_tokenizer(tokenizer, draft.path)
+        require_same_tokenizer(tokenizer, draft.path)
     _check_prompts(tokenizer, target.architecture, prompts)
     phases.end("tokenizer")
     backend = open_backend(config.backend.device, config.backend.threads)
@@ -78,18 +96,18 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
     storage = Storage()
     opener = ModelOpener(backend, storage, lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
     decoder, weights = _load(opener, target, config.model, is_draft=False)
-    drafting, draft_weights = _draft_decoder(config, decoder, weights, draft, opener)
+    drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
     # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
     exactness = choose_exactness(config.model.exact, decoder, backend, storage)
-    decoder = exactness.decoder
+    plain, decoder = decoder, exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine = _engine(config, runners, frozenset(defaults.eos_ids), backend)
+    engine, keep_profile = build_engine(config, runners, defaults, backend, storage, (weights, draft_weights))
     models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
-    kept = _kept_prompts(config, models, runners, storage)
-    if kept is not None:
+    kept_prompts = keep_prompts(config, models, runners, storage)
+    if kept_prompts is not None:
         for prompt in prompts:
-            kept.restore(prompt_tokens(tokenizer, prompt))
+            kept_prompts.restore(prompt_tokens(tokenizer, prompt))
     phases.end("cache")
     info = SessionInfo(
         version=__version__,
@@ -108,56 +126,38 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> Sessi
         context=target.architecture.context,
         block_size=config.cache.block_size,
         num_blocks=runners[0].cache.num_blocks,
-        notes=(*backend.notes, *opener.notes, *(kept.notes if kept else ())),
+        notes=(*backend.notes, *opener.notes, *(kept_prompts.notes if kept_prompts else ())),
         load_s=phases.load_s,
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    return Session(engine, tokenizer, params, config.verify.rule, info, stop_flag, phases, kept)
+    loaded = Loaded(config, target, tokenizer, defaults, backend, storage, opener, plain, weights, runners, stop_flag)
+    return loaded, Wired(engine, params, config.verify.rule, info, kept_prompts, keep_profile)
 
 
-def sampling_params(config: Config, defaults: GenerationDefaults) -> SamplingParams:
-    """The config's sampling, with the model's own defaults where it is silent."""
-    given = config.sampling
-    plain = SamplingParams()
-
-    def first(chosen: Any, default: Any, otherwise: Any) -> Any:
-        return chosen if chosen is not None else default if default is not None else otherwise
-
-    _check_defaults(defaults)
-    return SamplingParams(
-        temperature=first(given.temperature, defaults.temperature, plain.temperature),
-        top_k=first(given.top_k, defaults.top_k, plain.top_k),
-        top_p=first(given.top_p, defaults.top_p, plain.top_p),
-        min_p=first(given.min_p, defaults.min_p, plain.min_p),
-        repetition_penalty=first(given.repetition_penalty, defaults.repetition_penalty, plain.repetition_penalty),
-        max_tokens=given.max_tokens,
-        seed=given.seed,
-        stop=given.stop,
-        ignore_eos=given.ignore_eos,
-    )
+def _template(file: str | None) -> str | None:
+    return None if file is None else read_text(Path(file))
 
 
-def _check_defaults(defaults: GenerationDefaults) -> None:
-    """A checkpoint's own sampling keeps to the ranges that a user's must keep to."""
-    values = {key: value for key, value in asdict(defaults).items() if key != "eos_ids" and value is not None}
-    try:
-        SamplingSection.model_validate(values, strict=False)
-    except ValidationError as error:
-        key = error.errors()[0]["loc"][0]
-        raise ModelError(
-            f"The model's generation_config.json asks for {key} {values[str(key)]}, which has no meaning.",
-            f"Correct or remove {key} there.",
-        ) from None
+def checkpoint_path(name: str, role: str) -> Path:
+    """The directory of the model that a config names; `role` says which one of the demo pair. Raises ModelError."""
+    return DEMO_PAIR / role if name == DEMO else resolve(name)
 
 
-def _source(name: str, role: str) -> Source:
-    path = DEMO_PAIR / role if name == DEMO else resolve(name)
+def find_source(name: str, role: str) -> Source:
+    """The checkpoint that a config names, with its architecture; `role` as for `checkpoint_path`. Raises ModelError."""
+    path = checkpoint_path(name, role)
     return Source(path, read_architecture(path))
 
 
-def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
-    """Content decides, not size: checkpoints pad equal vocabularies differently."""
+def draft_source(config: Config) -> Source | None:
+    """The draft model's checkpoint, where one drafts. Raises ModelError."""
+    draft = config.draft
+    return find_source(draft.path, "draft") if draft.kind in WITH_A_MODEL and draft.path else None
+
+
+def require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
+    """Raises ModelError. Content decides, not size: checkpoints pad equal vocabularies differently."""
     difference = first_difference(tokenizer, Tokenizer(draft_path))
     if difference is not None:
         raise ModelError(
@@ -166,7 +166,8 @@ def _require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
         )
 
 
-def _check_early_exit(config: Config, target: Architecture) -> None:
+def check_early_exit(config: Config, target: Architecture) -> None:
+    """Raises ConfigError where early exit would run the whole target."""
     if config.draft.kind == "early_exit" and (config.draft.layers or 1) >= target.num_layers:
         raise ConfigError(
             f"Early exit after {config.draft.layers or 1} layers is no short cut for a target of {target.num_layers}.",
@@ -191,9 +192,10 @@ def _load(
     return opener.open(source.path, source.architecture, ModelChoice(section.dtype, section.weights, is_draft))
 
 
-def _draft_decoder(
+def draft_decoder(
     config: Config, target: Decoder, target_weights: str, draft: Source | None, opener: ModelOpener
 ) -> tuple[Decoder | None, str | None]:
+    """The decoder that drafts, if one does, and the name of its weight format."""
     if draft is not None:
         return _load(opener, draft, config.draft, is_draft=True)
     if config.draft.kind != "early_exit":
@@ -204,25 +206,16 @@ def _draft_decoder(
 
 def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:
     """A runner over a pool of its own for each model; all pools have equally many blocks."""
-    num_blocks = _num_blocks(config, backend, decoders)
-    runners = []
-    for decoder in decoders:
-        shape = decoder.architecture
-        cache = PagedKVCache(
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            num_blocks,
-            config.cache.block_size,
-            decoder.dtype,
-            decoder.device,
-            config.cache.prefix_reuse,
-        )
-        runners.append(ModelRunner(decoder, cache, stop_flag))
-    return runners
+    num_blocks = choose_num_blocks(config, backend, decoders)
+    return [build_runner(config, decoder, num_blocks, stop_flag) for decoder in decoders]
 
 
-def _kept_prompts(
+def build_runner(config: Config, decoder: Decoder, num_blocks: int, stop_flag: StopFlag) -> ModelRunner:
+    """A runner over a new pool."""
+    return ModelRunner(decoder, open_pool(decoder, num_blocks, config.cache), stop_flag)
+
+
+def keep_prompts(
     config: Config, models: dict[str, tuple[Path, str | None]], runners: list[ModelRunner], storage: Storage
 ) -> KeptPrompts | None:
     """The prompts on disk that belong to these models, if the config asks for them; `models` by role, with weights."""
@@ -236,32 +229,23 @@ def _kept_prompts(
     return KeptPrompts(storage, caches, " ".join(names), config.cache.prompt_cache)
 
 
-def _num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
-    """What the config says, or as many blocks as its share of the free memory holds, but no more than can be used."""
-    if config.cache.blocks is not None:
-        return config.cache.blocks
-    block_size = config.cache.block_size
-    free = backend.free_memory()
-    share = int((ASSUMED_FREE_BYTES if free is None else free) * config.cache.memory_share)
-    shapes = [(one.architecture, one.dtype.itemsize) for one in decoders]
-    block_bytes = sum(
-        bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size, itemsize)
-        for shape, itemsize in shapes
-    )
-    usable = -(-decoders[0].architecture.context // block_size) * config.engine.max_sequences
-    affordable = share // block_bytes
-    if affordable < 1:
-        raise MemoryLimitError(
-            f"The cache may take {share / 2**20:.0f} MiB, and one block of it needs {block_bytes / 2**20:.1f} MiB.",
-            "Free some memory, raise cache.memory_share, or lower cache.block_size.",
-        )
-    return min(usable, affordable)
+def build_engine(
+    config: Config,
+    runners: list[ModelRunner],
+    defaults: GenerationDefaults,
+    backend: Backend,
+    storage: Storage,
+    weights: tuple[str, str | None],
+) -> tuple[Engine, Callable[[], None]]:
+    """A scheduler, a drafter and an engine over the runners, which keep what their caches hold.
 
-
-def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int], backend: Backend) -> Engine:
+    `weights` are the formats of target and draft. Also returns what keeps the depth's profile for the next start.
+    """
+    key = profile_key(config, backend.description, runners[0].decoder, *weights)
+    depth = choose_depth(config, storage, key)
     target = runners[0].decoder.architecture
     setup = DraftSetup(
-        eos_ids=eos_ids,
+        eos_ids=frozenset(defaults.eos_ids),
         target_vocab_size=target.vocab_size,
         max_step_tokens=config.engine.max_step_tokens,
         ngram_min=config.draft.ngram_min,
@@ -270,10 +254,11 @@ def _engine(config: Config, runners: list[ModelRunner], eos_ids: frozenset[int],
     )
     scheduler = Scheduler(
         runners[0].cache,
-        FixedDepth(config.draft.k),
-        eos_ids=eos_ids,
+        depth,
+        eos_ids=setup.eos_ids,
         context=target.context,
         max_step_tokens=config.engine.max_step_tokens,
         max_sequences=config.engine.max_sequences,
     )
-    return Engine(runners[0], scheduler, DRAFTERS[config.draft.kind](setup), backend.synchronize)
+    engine = Engine(runners[0], scheduler, DRAFTERS[config.draft.kind](setup), backend.synchronize)
+    return engine, lambda: keep_profile(storage, key, depth)

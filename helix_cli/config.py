@@ -12,12 +12,13 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from helix_cli.drafter_choice import DEMO, DRAFTERS_USING, applies, choose_drafter, keep_what_applies
+from helix_cli.drafter_choice import DEMO, DRAFTERS_USING, WITH_A_MODEL, applies, choose_drafter, keep_what_applies
 from helix_cli.errors import ConfigError
 from helix_cli.overrides import explain, merge, parse_overrides, read_yaml
 from helix_cli.sections import (
     BackendSection,
     CacheSection,
+    ChatSection,
     DraftSection,
     EngineSection,
     ModelSection,
@@ -40,6 +41,7 @@ class Config(BaseModel):
     cache: CacheSection = CacheSection()
     engine: EngineSection = EngineSection()
     backend: BackendSection = BackendSection()
+    chat: ChatSection = ChatSection()
 
     @model_validator(mode="before")
     @classmethod
@@ -116,8 +118,10 @@ def _check_draft(draft: DraftSection) -> None:
                 f"draft.{key} cannot take effect with drafter {draft.kind}.",
                 f"Remove draft.{key}, or choose a drafter that uses it: {', '.join(kinds)}.",
             )
-    if draft.kind == "model" and draft.path is None:
-        raise ConfigError("Drafter model needs a draft model.", "Name one with --draft, or choose --drafter ngram.")
+    if draft.kind in WITH_A_MODEL and draft.path is None:
+        raise ConfigError(
+            f"Drafter {draft.kind} needs a draft model.", "Name one with --draft, or choose --drafter ngram."
+        )
     if draft.ngram_min > draft.ngram_max:
         raise ConfigError(
             f"draft.ngram_min is {draft.ngram_min} but draft.ngram_max is {draft.ngram_max}.",
@@ -135,6 +139,8 @@ def _check_rule(config: Config) -> None:
 
 
 def _check_sizes(config: Config) -> None:
+    if config.chat.system is not None and config.chat.system_file is not None:
+        raise ConfigError("chat.system and chat.system_file are both set.", "Remove one of the two.")
     if not config.cache.prefix_reuse and (config.cache.persist or config.cache.prompt_cache):
         kept = "persist" if config.cache.persist else "prompt_cache"
         raise ConfigError(
@@ -150,8 +156,9 @@ def _check_sizes(config: Config) -> None:
             "and a prompt.",
             "Lower engine.max_sequences, or raise engine.max_step_tokens.",
         )
-    if config.draft.kind != "none" and config.draft.k >= config.engine.max_step_tokens:
+    depth = config.draft.k if isinstance(config.draft.k, int) else 0
+    if config.draft.kind != "none" and depth >= config.engine.max_step_tokens:
         raise ConfigError(
-            f"A step of {config.engine.max_step_tokens} tokens cannot check {config.draft.k} drafted ones.",
+            f"A step of {config.engine.max_step_tokens} tokens cannot check {depth} drafted ones.",
             "Lower draft.k, or raise engine.max_step_tokens.",
         )

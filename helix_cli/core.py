@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +87,23 @@ class Draft:
     tokens: torch.Tensor
     length: int
     probs: torch.Tensor | None = None
+    confidences: tuple[float, ...] = ()
+    """The draft's own chance of its likeliest token at each place, where it was looked at."""
+
+
+class Wanted(NamedTuple):
+    """What a drafter is asked for: up to `depth` tokens after `sequence`.
+
+    A drafter that can tell how likely its tokens are to be kept ends earlier: before it draws a token that would be
+    kept (with all before it) with a chance below `token_floor`, and after one whose successor would be kept with a
+    chance below `step_floor`. Both floors are prices in tokens: of one more row of the target, and of one
+    more pass of the draft with it. Zero floors ask for the whole depth.
+    """
+
+    sequence: Sequence
+    depth: int
+    token_floor: float = 0.0
+    step_floor: float = 0.0
 
 
 @dataclass(frozen=True)

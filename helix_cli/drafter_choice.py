@@ -15,14 +15,17 @@ DEMO: Final = "demo"
 WITHOUT_A_MODEL: Final = "ngram"
 """The drafter of a target that has no draft model."""
 
+WITH_A_MODEL: Final = ("model", "auto")
+"""The drafters that run a draft model of their own."""
+
 DRAFTERS_USING: Final[Mapping[str, tuple[str, ...]]] = {
-    "path": ("model",),
-    "dtype": ("model",),
-    "weights": ("model",),
-    "k": ("ngram", "model", "early_exit"),
+    "path": ("model", "auto"),
+    "dtype": ("model", "auto"),
+    "weights": ("model", "auto"),
+    "k": ("ngram", "model", "early_exit", "auto"),
     "layers": ("early_exit",),
-    "ngram_max": ("ngram",),
-    "ngram_min": ("ngram",),
+    "ngram_max": ("ngram", "auto"),
+    "ngram_min": ("ngram", "auto"),
 }
 """The drafters that use each setting of the draft section. With any other drafter it could not take effect."""
 
@@ -37,7 +40,7 @@ def choose_drafter(target: Any, draft: Mapping[str, Any]) -> dict[str, Any]:
     kind = draft.get("kind")
     if kind is None:
         kind = "model" if draft.get("path") is not None or target == DEMO else WITHOUT_A_MODEL
-    if kind == "model" and target == DEMO and draft.get("path") is None:
+    if kind in WITH_A_MODEL and target == DEMO and draft.get("path") is None:
         return {"kind": kind, "path": DEMO}
     return {"kind": kind}
 
@@ -59,7 +62,7 @@ def keep_what_applies(
     if target == old_target and not names_drafter:
         return dict(written)
     draft = dict(written)
-    had_model = choose_drafter(old_target, written)["kind"] == "model"
+    had_model = choose_drafter(old_target, written)["kind"] in WITH_A_MODEL
     if target != old_target:
         draft.pop("path", None)
     if names_drafter or (target != old_target and had_model):

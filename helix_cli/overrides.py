@@ -102,6 +102,8 @@ def expectation(field: FieldInfo) -> str:
 
 def plain_type(field: FieldInfo) -> Any:
     """The type of a setting without its `None`."""
+    if {int, str} <= set(get_args(field.annotation)):
+        return str  # a number or a word: its own check reads either
     choices = [choice for choice in get_args(field.annotation) if choice is not type(None)]
     return choices[0] if type(None) in get_args(field.annotation) else field.annotation
 

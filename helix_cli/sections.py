@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -11,8 +11,10 @@ from helix_cli.drafter_choice import DEMO, WITHOUT_A_MODEL
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Weights = Literal["auto", "float32", "bfloat16", "int8"]
-DrafterKind = Literal["none", "ngram", "model", "early_exit"]
+DrafterKind = Literal["none", "ngram", "model", "early_exit", "auto"]
 RuleName = Literal["auto", "greedy", "token", "block", "coupled"]
+AUTO: Final = "auto"
+MAX_FIXED_DEPTH: Final = 64
 BlockSize = Literal[1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
@@ -32,6 +34,15 @@ def _workable_temperature(temperature: float | None) -> float | None:
 def _on_or_off(value: Any) -> Any:
     # In YAML on and off are other words for true and false.
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _depth(value: Any) -> Any:
+    # The command line hands on what was typed.
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if value == AUTO or (type(value) is int and 0 <= value <= MAX_FIXED_DEPTH):
+        return value
+    raise ValueError(f"must be {AUTO} or a whole number from 0 to {MAX_FIXED_DEPTH}")
 
 
 class Section(BaseModel):
@@ -57,6 +68,11 @@ class ModelSection(Section):
         description="How the target's matrices are stored; auto takes the fastest format that rounds nothing. int8 is "
         "faster on a CPU and changes the text a little.",
     )
+    template: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A file with a chat template (Jinja) to use instead of the model's own.",
+    )
     exact: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         default="auto",
         description="Compute every token by itself, so that no draft, chunk or other text can change even its last "
@@ -70,7 +86,8 @@ class DraftSection(Section):
     kind: DrafterKind = Field(
         default=WITHOUT_A_MODEL,
         description="What proposes tokens: a second model, n-grams of the text so far, the target's own first layers, "
-        "or nothing. Left out, it is model where there is a draft model and ngram elsewhere.",
+        "auto for n-grams where the text repeats itself and the second model elsewhere, or nothing. Left out, "
+        "it is model where there is a draft model and ngram elsewhere.",
     )
     path: str | None = Field(
         default=None,
@@ -85,7 +102,11 @@ class DraftSection(Section):
         description="How the draft model's matrices are stored; auto takes the fastest format, int8 too, because a "
         "draft cannot change what is said.",
     )
-    k: int = Field(default=4, ge=0, le=64, description="The most tokens to propose in one step; 0 is plain decoding.")
+    k: Annotated[int | str, BeforeValidator(_depth)] = Field(
+        default=AUTO,
+        description="The most tokens to propose in one step, 0 being plain decoding; auto measures what is fastest and "
+        "follows it.",
+    )
     layers: int | None = Field(
         default=None, ge=1, description="How many of the target's layers drafter early_exit runs; left out, an eighth."
     )
@@ -181,4 +202,15 @@ class BackendSection(Section):
     )
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads to use; left out, the physical cores."
+    )
+
+
+class ChatSection(Section):
+    """What `helix chat` adds; no other command looks at it."""
+
+    system: str | None = Field(
+        default=None, min_length=1, description="The system prompt of a conversation: what the model is told first."
+    )
+    system_file: str | None = Field(
+        default=None, min_length=1, description="A text file that holds the system prompt, in place of chat.system."
     )

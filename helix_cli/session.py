@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from helix_cli.cache.kept import KeptPrompts
@@ -35,11 +35,12 @@ class SessionInfo:
     weights: str
     """How the target's matrices are stored."""
     draft_weights: str | None
+    """The same of the model that drafts; None where none does."""
     exact: bool
     exact_reason: str
-    """The same of the model that drafts; None where none does."""
     drafter: str
-    k: int
+    k: int | str
+    """The fixed depth, or auto."""
     rule: str
     context: int
     block_size: int
@@ -82,33 +83,66 @@ class _Stream:
         return stopped
 
 
+@dataclass(frozen=True)
+class Wired:
+    """The part of a session that can change while its target stays."""
+
+    engine: Engine
+    params: SamplingParams
+    rule: str
+    """As it was asked for: auto chooses for each request."""
+    info: SessionInfo
+    kept_prompts: KeptPrompts | None = None
+    """The prompts on disk, where they are kept."""
+    keep_profile: Callable[[], None] = lambda: None
+    """Keeps what the runs have shown of costs and acceptance."""
+
+
 class Session:
     """A loaded target, its drafter and an engine, ready to stream any number of prompts."""
 
     def __init__(
         self,
-        engine: Engine,
+        wired: Wired,
         tokenizer: Tokenizer,
-        params: SamplingParams,
-        rule: str,
-        info: SessionInfo,
         stop_flag: StopFlag,
         phases: Phases,
-        kept: KeptPrompts | None = None,
+        rewire: Callable[[Config, Wired], Wired],
     ) -> None:
-        self.engine = engine
+        self._wired = wired
         self.tokenizer = tokenizer
-        self.params = params
-        self.rule = rule
-        self.info = info
         self._stop_flag = stop_flag
         self._phases = phases
-        self._kept = kept
+        self._rewire = rewire
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the requests."""
+        return self._wired.engine
+
+    @property
+    def params(self) -> SamplingParams:
+        """How a prompt is sampled that does not say otherwise."""
+        return self._wired.params
+
+    @property
+    def info(self) -> SessionInfo:
+        """What runs now."""
+        return self._wired.info
+
+    def change(self, config: Config) -> None:
+        """Takes the drafter, the rule and the sampling of `config`; the target stays, and what its cache holds.
+
+        Call it when nothing streams. A draft model that is new is loaded. Raises a HelixError, changing nothing, where
+        that cannot be had, and ConfigError where `config` asks for another target, cache or device.
+        """
+        assert self.engine.idle, "not while something streams"
+        self._wired = self._rewire(config, self._wired)
 
     def request(self, prompt: Prompt) -> Request:
         """The tokenised prompt with its sampling; raises InputError or MemoryLimitError for one that cannot run."""
         tokens = prompt_tokens(self.tokenizer, prompt)
-        params = self.params if prompt.max_tokens is None else _with_max_tokens(self.params, prompt.max_tokens)
+        params = self.params if prompt.max_tokens is None else replace(self.params, max_tokens=prompt.max_tokens)
         request = Request(tuple(tokens), params, prompt.priority)
         self.engine.validate(request)
         return request
@@ -125,7 +159,7 @@ class Session:
         for prompt, request in zip(prompts, requests, strict=True):
             text = TextStream(self.tokenizer, request.params.stop, context=request.prompt)
             stream = _Stream(prompt.index, text)
-            rule = choose_rule(self.rule, request.params)
+            rule = choose_rule(self._wired.rule, request.params)
             streams[self.engine.add(request, rule, stream.push)] = stream
         try:
             while streams:
@@ -138,6 +172,31 @@ class Session:
                 self.engine.step()
             # A Ctrl-C that came too late for this stream must not end the next one.
             self._stop_flag.is_set = False
+            self._wired.keep_profile()
+
+    def run(self, requests: Sequence[Request]) -> list[EngineSequence]:
+        """Runs tokenised requests together to their ends and returns their sequences, with no text made of them.
+
+        Raises what `Engine.validate` does before the first step, and Interrupted after `interrupt`; nothing is left
+        behind then.
+        """
+        assert self.engine.idle, "one run at a time"
+        for request in requests:
+            self.engine.validate(request)
+        ids = [self.engine.add(request, choose_rule(self._wired.rule, request.params)) for request in requests]
+        done: dict[int, EngineSequence] = {}
+        try:
+            while len(done) < len(ids):
+                if self._stop_flag.is_set:
+                    raise Interrupted
+                done.update((one.id, one) for one in self.engine.step().finished)
+        finally:
+            self._stop_flag.is_set = False
+            if len(done) < len(ids):
+                for sequence_id in ids:
+                    self.engine.abort(sequence_id)
+                self.engine.step()
+        return [done[sequence_id] for sequence_id in ids]
 
     def interrupt(self) -> None:
         """Ends everything under way before the next layer or step; safe in a signal handler and from any thread."""
@@ -145,14 +204,19 @@ class Session:
 
     def keep(self, prompt: Prompt) -> list[str]:
         """Writes a prompt that has run to disk, where the config asks for it; returns what the user should hear."""
-        if self._kept is None:
+        if self._wired.kept_prompts is None:
             return []
-        self._kept.notes.clear()
-        self._kept.keep(prompt_tokens(self.tokenizer, prompt))
-        return list(self._kept.notes)
+        self._wired.kept_prompts.notes.clear()
+        self._wired.kept_prompts.keep(prompt_tokens(self.tokenizer, prompt))
+        return list(self._wired.kept_prompts.notes)
+
+    def restore(self, prompt: Prompt) -> None:
+        """Takes what the disk keeps of a prompt into the cache, where the config asks for it; nothing may stream."""
+        if self._wired.kept_prompts is not None:
+            self._wired.kept_prompts.restore(prompt_tokens(self.tokenizer, prompt))
 
     def check(self) -> None:
-        """Asserts the engine's invariants; call it when nothing streams."""
+        """Asserts the engine's invariants while nothing streams."""
         self.engine.check()
 
     def _step(self, streams: dict[int, _Stream]) -> Iterator[Event]:
@@ -217,16 +281,17 @@ def open_session(config: Config, prompts: Sequence[Prompt] = (), phases: Phases 
     timing the start of the program, where the caller does.
     """
     from helix_cli.assembly import assemble
+    from helix_cli.rewiring import Rewiring
 
-    return assemble(config, prompts, phases or Phases())
+    phases = phases or Phases()
+    loaded, wired = assemble(config, prompts, phases)
+    return Session(wired, loaded.tokenizer, loaded.stop_flag, phases, Rewiring(loaded))
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     """The token ids of a prompt; messages go through the model's chat template."""
+    if prompt.tokens is not None:
+        return list(prompt.tokens)
     if prompt.messages is not None:
         return tokenizer.encode_chat([dict(message) for message in prompt.messages])
     return tokenizer.encode(prompt.text or "")
-
-
-def _with_max_tokens(params: SamplingParams, max_tokens: int) -> SamplingParams:
-    return SamplingParams(**(asdict(params) | {"max_tokens": max_tokens}))

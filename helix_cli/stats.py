@@ -11,7 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
+
+FEWEST_PLAIN_STEPS = 3
+"""A plain speed that rests on fewer is chance."""
 
 
 @dataclass
@@ -33,9 +37,17 @@ class Trace:
     drafted: list[int] = field(default_factory=list)
     """Tokens proposed, one entry per round; a plain decode step is a round of 0."""
     accepted: list[int] = field(default_factory=list)
+    round_times: list[tuple[float, float, float]] = field(default_factory=list)
+    """(draft, target, other) seconds of the step of every round, in the order of `drafted`."""
+    wanted: list[int] = field(default_factory=list)
+    """Tokens asked for, one entry per round: a drafter may propose fewer."""
+    plain_steps_s: list[float] = field(default_factory=list)
+    """Seconds of the rounds in which nobody drafted and nobody's prompt was computed, the drafter's time left out."""
     draft_s: float = 0.0
     target_s: float = 0.0
     other_s: float = 0.0
+    last_step: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What `record_time` was last told."""
     peak_blocks: int = 0
     """The most cache blocks held at once."""
     peak_positions: int = 0
@@ -46,11 +58,19 @@ class Trace:
         if self.started is None:
             self.started = now
 
-    def record_round(self, drafted: int, accepted: int) -> None:
-        """One verification row of a decoding sequence: `accepted` of `drafted` tokens were kept."""
+    def record_round(self, drafted: int, accepted: int, wanted: int = 0, plain_s: float | None = None) -> None:
+        """One verification row of a decoding sequence: `accepted` of `drafted` tokens were kept.
+
+        Its step's time has been recorded before. `wanted` tokens had been asked for. `plain_s` is what the step took
+        without its drafter, where it was a plain one: nothing drafted for any sequence, and no prefill.
+        """
         assert 0 <= accepted <= drafted, (accepted, drafted)
         self.drafted.append(drafted)
         self.accepted.append(accepted)
+        self.round_times.append(self.last_step)
+        self.wanted.append(wanted)
+        if plain_s is not None:
+            self.plain_steps_s.append(plain_s)
 
     def record_commit(self, now: float, num_tokens: int) -> None:
         """`num_tokens` tokens were appended to the sequence at `now`."""
@@ -62,6 +82,7 @@ class Trace:
 
     def record_time(self, draft_s: float, target_s: float, other_s: float) -> None:
         """Add the wall seconds of one step that this sequence was part of, waiting for its neighbours included."""
+        self.last_step = (draft_s, target_s, other_s)
         self.draft_s += draft_s
         self.target_s += target_s
         self.other_s += other_s
@@ -72,6 +93,10 @@ class Trace:
             self.peak_blocks, self.peak_positions = num_blocks, num_positions
         elif num_blocks == self.peak_blocks:
             self.peak_positions = max(self.peak_positions, num_positions)
+
+    def gaps(self) -> list[float]:
+        """Seconds between one commit and the next: the inter-token latencies as a reader sees them."""
+        return [after - before for before, after in pairwise(time for time, _ in self.commit_times)]
 
 
 @dataclass(frozen=True)
@@ -100,6 +125,20 @@ class RequestStats:
     """accepted / drafted."""
     mean_acceptance_length: float | None
     """Tokens per decode step: 1 + accepted / rounds. 1.0 is plain decoding."""
+    depth_min: int | None
+    """The fewest tokens that were asked for in a round; None where no round asked for any."""
+    depth_max: int | None
+    """The most."""
+    depth_mean: float | None
+    """The mean over all rounds, those that asked for none included."""
+    depth_off_share: float | None
+    """The share of rounds that asked for none."""
+    num_plain_steps: int
+    """Rounds in which no sequence of the step had a draft and no prompt was computed."""
+    plain_tokens_per_second: float | None
+    """Plain speed measured within this run: 1 / mean time of those steps; None with fewer than three."""
+    speed_over_plain: float | None
+    """`tokens_per_second` / `plain_tokens_per_second`; None where no round asked for a draft."""
     acceptance_per_position: tuple[float, ...]
     """Entry i: rounds that accepted more than i tokens / rounds that drafted more than i."""
     draft_s: float
@@ -124,6 +163,8 @@ class RequestStats:
     """Blocks that a cache reserved up to the context limit would have held."""
     itl_p50_s: float | None
     """Median gap between commits. A commit may bring several tokens, so the mean gap is not `tpot_s`."""
+    itl_p95_s: float | None
+    """95th percentile of those gaps."""
     itl_p99_s: float | None
     """99th percentile of those gaps."""
     exact: bool
@@ -149,9 +190,11 @@ def summarise(
     """Every number of one request; `context` is the most positions a sequence may have, `now` the time of asking."""
     num_tokens = sum(count for _, count in trace.commit_times)
     tpot_s = _time_per_token(trace, num_tokens)
-    gaps = _gaps([time for time, _ in trace.commit_times])
+    gaps = trace.gaps()
     num_drafted, num_accepted = sum(trace.drafted), sum(trace.accepted)
     accepted_per_round = ratio(num_accepted, len(trace.drafted))
+    plain_s = fmean(trace.plain_steps_s) if len(trace.plain_steps_s) >= FEWEST_PLAIN_STEPS else None
+    asked = any(trace.wanted)
     return RequestStats(
         num_prompt_tokens=trace.num_prompt_tokens,
         num_reused_tokens=trace.num_reused,
@@ -164,6 +207,13 @@ def summarise(
         num_accepted=num_accepted,
         acceptance_rate=ratio(num_accepted, num_drafted),
         mean_acceptance_length=None if accepted_per_round is None else 1.0 + accepted_per_round,
+        depth_min=min(trace.wanted) if asked else None,
+        depth_max=max(trace.wanted) if asked else None,
+        depth_mean=ratio(sum(trace.wanted), len(trace.wanted)) if asked else None,
+        depth_off_share=ratio(trace.wanted.count(0), len(trace.wanted)) if asked else None,
+        num_plain_steps=len(trace.plain_steps_s),
+        plain_tokens_per_second=None if not plain_s else 1.0 / plain_s,
+        speed_over_plain=ratio(plain_s, tpot_s) if asked and plain_s and tpot_s else None,
         acceptance_per_position=acceptance_per_position(trace.drafted, trace.accepted),
         draft_s=trace.draft_s,
         target_s=trace.target_s,
@@ -176,6 +226,7 @@ def summarise(
         wasted_slots=trace.peak_blocks * trace.block_size - trace.peak_positions,
         contiguous_blocks=math.ceil(context / trace.block_size),
         itl_p50_s=percentile(gaps, 50.0),
+        itl_p95_s=percentile(gaps, 95.0),
         itl_p99_s=percentile(gaps, 99.0),
         exact=exact,
         exact_reason=exact_reason,
@@ -222,7 +273,3 @@ def _time_per_token(trace: Trace, num_tokens: int) -> float | None:
     if num_tokens < 2 or trace.first_token is None or trace.last_token is None:
         return None
     return (trace.last_token - trace.first_token) / (num_tokens - 1) or None
-
-
-def _gaps(times: Sequence[float]) -> list[float]:
-    return [after - before for before, after in pairwise(times)]

@@ -20,12 +20,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from helix_cli.bench.machine import GIB, condition, hardware, memory_field
 from helix_cli.errors import HelixError
 from helix_cli.model.architecture import read_architecture
 from helix_cli.tokenizer import Tokenizer
 from scripts.peers_arms import ENGINES, Arm, Setup
 from scripts.peers_convert import add_arguments, converter
-from scripts.peers_machine import GIB, condition, hardware, memory_field
 from scripts.peers_process import WorkerPool
 from scripts.peers_report import Result, page, record
 from scripts.peers_turns import WARM_TOKENS, Questions, long_question, measure_round, read_questions

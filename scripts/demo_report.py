@@ -204,15 +204,22 @@ def _table(rows: dict[str, Any], *columns: str) -> str:
     return "\n".join(lines)
 
 
+def stage_totals(stages: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """What each stage has done in all: a pair that was trained on has been through some of them again."""
+    names = dict.fromkeys(one["name"] for one in stages)
+    totals = {
+        name: {key: sum(one[key] for one in stages if one["name"] == name) for key in ("tokens", "steps", "minutes")}
+        for name in names
+    }
+    return {name: {key: f"{round(value, 1):,}" for key, value in total.items()} for name, total in totals.items()}
+
+
 def write_card(folder: Path) -> None:
     """Write the model card of an exported pair from the figures beside it."""
     facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     history = "\n".join(f"- {command}" for command in facts["history"])
-    stages = {
-        one["name"]: {"tokens": f"{one['tokens']:,}", "steps": f"{one['steps']:,}", "minutes": one["minutes"]}
-        for one in facts["stages"]
-    }
+    stages = stage_totals(facts["stages"])
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     text = CARD.format(
         **facts,

@@ -39,7 +39,7 @@ def disturb(loaded: Decoder) -> None:
     loaded.embedding.add_(0.2 * torch.randn(loaded.embedding.shape, generator=generator))
 
 
-def build(drafter: str = "none", k: int = 4, **settings: Any) -> Workbench:
+def build(drafter: str = "none", k: Any = 4, **settings: Any) -> Workbench:
     """An engine over the tiny target, or another one; see `helix_cli.checks.workbench.build` for the settings."""
     target = settings.pop("target", None) or decoder("target")
     draft = settings.pop("draft", None) or (

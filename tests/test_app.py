@@ -180,3 +180,13 @@ def test_ctrl_c_while_modules_load_is_130_without_a_traceback() -> None:
         program.send_signal(signal.SIGINT)
         assert program.wait(20) == 130
         assert program.stderr.read() == "Interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_are_calm_unless_the_user_says_otherwise(given: dict[str, str], count: str | None) -> None:
+    environment = dict(given)
+    program.calm_threads(environment)
+    assert environment.get("GOMP_SPINCOUNT") == count

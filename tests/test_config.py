@@ -43,7 +43,13 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(file: Path, tmp_pa
 
 
 def test_effective_config_of_every_drafter_is_a_valid_config() -> None:
-    for overrides in (["draft.kind=none"], ["draft.kind=ngram"], ["draft.kind=early_exit"], ["cache.blocks=9"]):
+    for overrides in (
+        ["draft.kind=none"],
+        ["draft.kind=ngram"],
+        ["draft.kind=early_exit"],
+        ["draft.kind=auto"],
+        ["cache.blocks=9"],
+    ):
         config = load_config(None, overrides)
         assert Config.model_validate(config.effective()).effective() == config.effective()
         assert json.loads(json.dumps(config.effective())) == config.effective()
@@ -88,8 +94,12 @@ def test_an_empty_file_is_the_demo(tmp_path: Path) -> None:
         ("draft:\n  k: [\n", "FILE, line 3, column 1 does not parse as YAML", "Mend the YAML"),
         ("draft:\n  k: 1\n  k: 2\n", "FILE, line 3, column 3 does not parse as YAML: k is set twice.", "Mend"),
         ("a: \x01\n", "FILE does not parse as YAML: it holds a character", "Mend"),
-        ("draft:\n  k: 99\n", "draft.k in FILE must be a whole number from 0 to 64, not 99.", "draft.k: The most"),
-        ("draft:\n  k: true\n", "draft.k in FILE must be a whole number from 0 to 64, not true.", "draft.k: "),
+        (
+            "draft:\n  k: 99\n",
+            "draft.k in FILE must be auto or a whole number from 0 to 64, not 99.",
+            "draft.k: The most",
+        ),
+        ("draft:\n  k: true\n", "draft.k in FILE must be auto or a whole number from 0 to 64, not true.", "draft.k: "),
         ("draft:\n  kind: magic\n", "draft.kind in FILE must be one of none, ngram, model, early_exit", "draft.kind"),
         ("sampling:\n  top_p: 0\n", "must be a number above 0 and at most 1, not 0.", "sampling.top_p: "),
         ("sampling:\n  temperature: .nan\n", "must be a number of at least 0, not NaN.", "sampling.temperature: "),
@@ -129,7 +139,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["=3"], "There is no setting ."),
         (["draft.k=[3"], "The value of draft.k, line 1, column 3 does not parse as YAML"),
         (["draft.k=3", "draft.k=4"], "draft.k is given twice, as 3 and as 4."),
-        (["draft.k=65"], "draft.k must be a whole number from 0 to 64, not 65."),
+        (["draft.k=65"], "draft.k must be auto or a whole number from 0 to 64, not 65."),
         (["model.path="], "model.path must be a text that is not empty, not null."),
         (["draft.kind=none", "draft.path=x"], "draft.path cannot take effect with drafter none."),
         (["draft.kind=none", "draft.k=3"], "draft.k cannot take effect with drafter none."),
@@ -140,6 +150,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (["draft.ngram_max=5"], "draft.ngram_max cannot take effect with drafter model."),
         (["draft.kind=ngram", "draft.ngram_min=9"], "draft.ngram_min is 9 but draft.ngram_max is 8."),
         (["model.path=x", "draft.kind=model"], "Drafter model needs a draft model."),
+        (["model.path=x", "draft.kind=auto"], "Drafter auto needs a draft model."),
+        (["draft.kind=none", "draft.k=auto"], "draft.k cannot take effect with drafter none."),
+        (["draft.k=-1"], "draft.k must be auto or a whole number from 0 to 64, not -1."),
+        (["draft.k=deep"], 'draft.k must be auto or a whole number from 0 to 64, not "deep".'),
+        (["draft.k=2.5"], "draft.k must be auto or a whole number from 0 to 64, not 2.5."),
+        (["draft.kind=auto", "draft.layers=2"], "draft.layers cannot take effect with drafter auto."),
         (["verify.rule=greedy", "sampling.temperature=0.5"], "Rule greedy cannot work at temperature 0.5."),
         (["cache.blocks=9", "cache.memory_share=0.2"], "cache.memory_share cannot take effect"),
         (["engine.max_step_tokens=20", "draft.k=20"], "A step of 20 tokens cannot check 20 drafted ones."),

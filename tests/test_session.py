@@ -11,7 +11,16 @@ import pytest
 from helix_cli.config import load_config
 from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
 from helix_cli.draft import DRAFTERS
-from helix_cli.errors import ConfigError, DeviceError, HelixError, InputError, MemoryLimitError, ModelError
+from helix_cli.drafter_choice import WITH_A_MODEL
+from helix_cli.errors import (
+    ConfigError,
+    DeviceError,
+    HelixError,
+    InputError,
+    Interrupted,
+    MemoryLimitError,
+    ModelError,
+)
 from helix_cli.prompt import Prompt
 from helix_cli.session import Session, open_session
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
@@ -42,7 +51,7 @@ def settings(pair: tuple[Path, Path], *more: str) -> list[str]:
 
 def drafted_by(pair: tuple[Path, Path], drafter: str) -> list[str]:
     """Overrides that choose a drafter."""
-    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter == "model" else [])]
+    return [f"draft.kind={drafter}", *([f"draft.path={pair[1]}"] if drafter in WITH_A_MODEL else [])]
 
 
 def session_for(pair: tuple[Path, Path], *more: str) -> Session:
@@ -154,6 +163,26 @@ def test_messages_go_through_the_chat_template(pair: tuple[Path, Path]) -> None:
     assert len(collect(session, prompt)[0].token_ids) == 20
 
 
+def test_a_model_without_a_chat_template_needs_one_of_the_user(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tiny_checkpoint(tmp_path / "target")
+    tiny_tokenizer(target, chat_template=None)
+    prompt = Prompt(0, messages=({"role": "user", "content": "Hello"},))
+    with pytest.raises(InputError, match="no chat template") as caught:
+        open_session(load_config(None, settings((target, target))), [prompt])
+    assert "helix generate" in caught.value.hint and "--template FILE" in caught.value.hint
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}({{ m['content'] }}){% endfor %}", encoding="utf-8")
+    session = session_for((target, target), f"model.template={tmp_path / 't.jinja'}")
+    assert session.request(prompt).prompt == tuple(session.tokenizer.encode("(Hello)"))
+    with pytest.raises(InputError, match="cannot be read"):
+        session_for(pair, "model.template=missing.jinja")
+
+
+def test_tokens_are_fed_as_they_are(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    ids = tuple(one for letter in QUESTION for one in session.tokenizer.encode(letter))
+    assert session.request(Prompt(0, tokens=ids)).prompt == ids
+
+
 def test_the_models_own_sampling_is_the_default(tmp_path: Path) -> None:
     generation = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 20}
     target = tiny_checkpoint(tmp_path / "sampling", generation=generation)
@@ -238,6 +267,28 @@ def test_a_checkpoints_own_sampling_keeps_to_the_ranges(tmp_path: Path) -> None:
     (target / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": -1.0}))
     with pytest.raises(ModelError, match=r"temperature -1\.0"):
         session_for((target, target))
+
+
+def test_tokenised_requests_run_without_text(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair, *drafted_by(pair, "model"))
+    [event] = collect(session, Prompt(0, QUESTION))
+    request = session.request(Prompt(0, QUESTION))
+    first, second = session.run([request, request])
+    assert first.tokens[first.prompt_len :] == second.tokens[second.prompt_len :] == list(event.token_ids)
+    assert len(first.trace.round_times) == len(first.trace.drafted) > 0
+    assert sum(times[1] for times in first.trace.round_times) <= first.trace.target_s
+    session.check()
+
+
+def test_an_interrupted_run_leaves_nothing_behind(pair: tuple[Path, Path]) -> None:
+    session = session_for(pair)
+    request = session.request(Prompt(0, QUESTION))
+    session.interrupt()
+    with pytest.raises(Interrupted):
+        session.run([request, request])
+    assert session.engine.idle
+    session.check()
+    assert len(session.run([request])) == 1
 
 
 @pytest.mark.parametrize("how", ["cache.persist=true", "cache.prompt_cache=notes"])

@@ -136,3 +136,42 @@ def test_with_a_fixed_depth_the_rates_add_up_to_the_mean_length(depth: int, kept
     accepted = [min(depth, a) for a in kept]
     stats = summed(traced([(depth, a) for a in accepted]))
     assert stats.mean_acceptance_length == pytest.approx(1.0 + sum(stats.acceptance_per_position))
+
+
+def test_every_round_has_the_time_of_its_step() -> None:
+    trace = traced()
+    trace.record_time(9.0, 9.0, 9.0)  # The prefill, which is no round.
+    trace.record_commit(101.0, 1)
+    for seconds in (0.1, 0.2):
+        trace.record_time(seconds, 2 * seconds, 3 * seconds)
+        trace.record_round(2, 1)
+        trace.record_commit(102.0 + seconds, 2)
+    assert [sum(times) for times in trace.round_times] == pytest.approx([0.6, 1.2])
+    assert trace.gaps() == pytest.approx([1.1, 0.1])
+    stats = summed(trace)
+    assert stats.itl_p95_s == pytest.approx(0.1 + 0.95 * 1.0)
+
+
+def test_what_depth_control_did_by_hand() -> None:
+    trace = traced(commits=[(101.0, 1), (102.0, 4), (105.0, 4)])
+    for wanted, plain_s in ((4, None), (2, None), (0, 0.7), (0, 0.8), (0, 0.9), (6, None)):
+        trace.record_round(0, 0, wanted, plain_s)
+    stats = summed(trace)
+    assert (stats.depth_min, stats.depth_max, stats.depth_mean, stats.depth_off_share) == (0, 6, 2.0, 0.5)
+    assert stats.num_plain_steps == 3
+    assert stats.plain_tokens_per_second == pytest.approx(1.25)
+    assert stats.speed_over_plain == pytest.approx(1.6)
+
+
+def test_a_plain_speed_by_chance_is_none() -> None:
+    trace = traced(commits=[(101.0, 1), (105.0, 8)])
+    for plain_s in (None, 0.7, 0.8):
+        trace.record_round(0, 0, 4, plain_s)
+    stats = summed(trace)
+    assert stats.num_plain_steps == 2
+    assert stats.plain_tokens_per_second is None and stats.speed_over_plain is None
+
+
+def test_plain_decoding_has_no_depth() -> None:
+    stats = summed(traced([(0, 0)], [(101.0, 1), (102.0, 1)]))
+    assert stats.depth_max is stats.depth_mean is stats.depth_off_share is stats.speed_over_plain is None

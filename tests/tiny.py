@@ -99,3 +99,24 @@ def tiny_tokenizer(directory: Path, *, chat_template: str | None = CHAT_TEMPLATE
     fast.chat_template = chat_template
     fast.save_pretrained(directory)
     return directory
+
+
+def speaking_checkpoint(directory: Path, text: str, **config: Any) -> Path:
+    """Save a model, with its tokenizer, that answers every message with `text`, and then with it again if it goes on.
+
+    Its layers add nothing: each token of the text is a direction of its own, which the head turns into the next token.
+    """
+    tiny_tokenizer(directory)
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    line_end = tokenizer.encode("\n").ids
+    chain = [*line_end, *tokenizer.encode(text).ids, EOS]
+    assert len(line_end) == 1 and len(set(chain)) == len(chain) <= SIZES["hidden_size"], "a token has one successor"
+    model = tiny_model(**config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+        for place, token in enumerate(chain):
+            model.model.embed_tokens.weight[token, place] = 1.0
+            model.lm_head.weight[chain[place + 1] if place + 1 < len(chain) else chain[1], place] = 9.0
+    model.save_pretrained(directory)
+    return directory

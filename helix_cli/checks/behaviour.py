@@ -15,6 +15,7 @@ from helix_cli.checks.subject import K, Subject
 from helix_cli.checks.workbench import Scripted, build
 from helix_cli.core import FinishedEvent, FinishReason, Request, SamplingParams, TextEvent
 from helix_cli.prompt import Prompt
+from helix_cli.sections import SamplingSection
 from helix_cli.verify.choose import choose_rule
 
 RANDOM = SamplingParams(temperature=1.0)
@@ -77,8 +78,10 @@ def neighbours(subject: Subject) -> Outcome:
 def interruption(subject: Subject) -> Outcome:
     """Ctrl-C in the middle of a text, and another text afterwards, through the session that commands use."""
     session, tokenizer = subject.session, subject.tokenizer
-    before = session.params
-    session.params = replace(SamplingParams(), max_tokens=12, ignore_eos=True)
+    greedy = SamplingSection(
+        temperature=0, top_k=0, top_p=1, min_p=0, repetition_penalty=1, max_tokens=12, ignore_eos=True
+    )
+    session.change(subject.config.model_copy(update={"sampling": greedy}))
     prompt = Prompt(0, text=tokenizer.decode(subject.prompts[0]))
     faults = []
     try:
@@ -97,7 +100,7 @@ def interruption(subject: Subject) -> Outcome:
             faults.append("the text after the interruption is another one")
         session.check()
     finally:
-        session.params = before
+        session.change(subject.config)
     reason = "; ".join(faults) or f"stopped after {len(ended.token_ids)} of {len(whole.token_ids)} tokens, then whole"
     return judged(not faults, reason)
 

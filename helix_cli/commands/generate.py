@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,9 +11,9 @@ from helix_cli.commands.batch import run_batch
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
 from helix_cli.commands.loading import load_session
 from helix_cli.commands.prompts import read_prompt
-from helix_cli.commands.settings import Choices, with_settings
+from helix_cli.commands.settings import Choices, check_together, with_settings
 from helix_cli.core import TextEvent
-from helix_cli.errors import InputError
+from helix_cli.errors import ConfigError
 from helix_cli.phases import Phases
 from helix_cli.ui.console import notice
 from helix_cli.ui.stream import Renderer, open_renderer
@@ -88,10 +87,11 @@ def generate(
         "--no-stats": no_stats,
         "--show-draft": show_draft,
     }
-    check_together({name for name, is_given in given.items() if is_given})
+    check_together({name for name, is_given in given.items() if is_given}, NEEDS, EXCLUDES)
     phases = context.ensure_object(Phases)
     phases.end("import")
     config = choices.load(notice)
+    check_takes_effect(choices, config, chat=chat or source is not None)
     phases.end("config")
     if source is not None:
         interrupted = run_batch(config, source, output, phases, resume=resume, chat=chat)
@@ -103,14 +103,16 @@ def generate(
         raise typer.Exit(EXIT_CODE)
 
 
-def check_together(given: Set[str]) -> None:
-    """Raises InputError for options that cannot take effect together or alone."""
-    for option, other in NEEDS:
-        if option in given and other not in given:
-            raise InputError(f"{option} cannot take effect without {other}.", f"Add {other}, or leave {option} out.")
-    for option, other in EXCLUDES:
-        if option in given and other in given:
-            raise InputError(f"{option} cannot take effect together with {other}.", "Leave one of the two out.")
+def check_takes_effect(choices: Choices, config: Config, *, chat: bool) -> None:
+    """Raises ConfigError for a setting of the command line that is for conversations, where there is none."""
+    if any(override.startswith("chat.") for override in choices.overrides):
+        raise ConfigError("The chat section takes effect in `helix chat` alone.", "Leave it out, or use `helix chat`.")
+    if (
+        config.model.template is not None
+        and not chat
+        and any(o.startswith("model.template") for o in choices.overrides)
+    ):
+        raise ConfigError("--template cannot take effect without a conversation.", "Add --chat.")
 
 
 def run_one(config: Config, prompt: Prompt, renderer: Renderer, phases: Phases) -> bool:

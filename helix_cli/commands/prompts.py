@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from helix_cli.errors import InputError
-from helix_cli.prompt import Prompt
+from helix_cli.prompt import Prompt, decoded, read_text
 
 STDIN = "-"
 LINE_KEYS = ("prompt", "messages", "id", "max_tokens", "priority")
@@ -47,15 +47,6 @@ def read_prompts(file: Path, chat: bool) -> list[Prompt]:
     if not prompts:
         raise InputError(f"There is no prompt in {name}.", 'Write lines such as {"prompt": "Once upon a time"}.')
     return prompts
-
-
-def read_text(file: Path) -> str:
-    """The text of a file. Raises InputError for one that cannot be read or is not UTF-8."""
-    try:
-        return _decoded(file.read_bytes(), str(file))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{file} cannot be read: {reason}.", "Check the path and its permissions.") from None
 
 
 def _read_line(line: str, index: int, chat: bool, where: str) -> Prompt:
@@ -158,16 +149,7 @@ def _is_piped() -> bool:
 
 def _read_stdin() -> str:
     """All of stdin; a closed one is empty."""
-    return "" if sys.stdin is None else _decoded(sys.stdin.buffer.read(), "stdin")
-
-
-def _decoded(content: bytes, name: str) -> str:
-    """UTF-8 with any line ends; the platform's own encoding would make a prompt depend on the machine."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{name} is not UTF-8 text.", "Convert it to UTF-8 first.") from None
-    return text.replace("\r\n", "\n")
+    return "" if sys.stdin is None else decoded(sys.stdin.buffer.read(), "stdin")
 
 
 def _without_line_end(text: str) -> str:

@@ -7,7 +7,7 @@ the configuration's own fields, and turns what the user gave into overrides.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from helix_cli import strict_yaml
 from helix_cli.config import SECTIONS, Config, load_config
+from helix_cli.errors import InputError
 from helix_cli.overrides import plain_type
 
 OPTIONS: Final[dict[str, tuple[str, str]]] = {
@@ -26,6 +27,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
     "--weights": ("model.weights", "Models"),
     "--draft-weights": ("draft.weights", "Models"),
     "--exact": ("model.exact", "Models"),
+    "--template": ("model.template", "Models"),
     "--device": ("backend.device", "Models"),
     "--prompt-cache": ("cache.prompt_cache", "Models"),
     "--drafter": ("draft.kind", "Speculation"),
@@ -43,7 +45,7 @@ OPTIONS: Final[dict[str, tuple[str, str]]] = {
 }
 """Option -> (the key it sets, its panel in the help)."""
 
-METAVARS: Final[dict[Any, str | None]] = {int: "N", float: "X", bool: None}
+METAVARS: Final[dict[Any, str | None]] = {int: "N", float: "X", bool: None, "draft.k": "N|auto"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _file_options() -> list[inspect.Parameter]:
 def _option(flag: str, key: str, panel: str) -> inspect.Parameter:
     field = _field(key)
     kind = plain_type(field)
-    help_text, metavar = field.description, METAVARS.get(kind, "NAME")
+    help_text, metavar = field.description, METAVARS.get(kind, METAVARS.get(key, "NAME"))
     if get_origin(kind) is Literal:
         help_text = f"{help_text} One of {', '.join(get_args(kind))}."
     if get_origin(kind) is tuple:
@@ -127,3 +129,13 @@ def _field(key: str) -> FieldInfo:
 def _value(config: Config, key: str) -> Any:
     section, _, name = key.partition(".")
     return getattr(getattr(config, section), name)
+
+
+def check_together(given: Set[str], needs: Sequence[tuple[str, str]], excludes: Sequence[tuple[str, str]]) -> None:
+    """Raises InputError for options that cannot take effect: the first of a pair without, or with, the second."""
+    for option, other in needs:
+        if option in given and other not in given:
+            raise InputError(f"{option} cannot take effect without {other}.", f"Add {other}, or leave {option} out.")
+    for option, other in excludes:
+        if option in given and other in given:
+            raise InputError(f"{option} cannot take effect together with {other}.", "Leave one of the two out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from helix_cli.draft.auto import AutoDrafter
 from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.ngram import NgramDrafter
@@ -28,7 +29,7 @@ def _ngram(setup: DraftSetup) -> Drafter:
     return NgramDrafter(setup.ngram_min, setup.ngram_max, setup.eos_ids)
 
 
-def _model(setup: DraftSetup) -> Drafter:
+def _model(setup: DraftSetup) -> ModelDrafter:
     assert setup.runner is not None, "a model drafter needs a runner"
     return ModelDrafter(
         setup.runner,
@@ -38,10 +39,15 @@ def _model(setup: DraftSetup) -> Drafter:
     )
 
 
+def _auto(setup: DraftSetup) -> Drafter:
+    return AutoDrafter(NgramDrafter(setup.ngram_min, setup.ngram_max, setup.eos_ids), _model(setup))
+
+
 DRAFTERS: dict[str, Callable[[DraftSetup], Drafter]] = {
     "none": lambda setup: NoDrafter(),
     "ngram": _ngram,
     "model": _model,
     # The target's own first layers, norm and head: a draft model like any other, with weights that cost nothing more.
     "early_exit": _model,
+    "auto": _auto,
 }

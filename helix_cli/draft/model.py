@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from helix_cli.cache.table import BlockTable
-from helix_cli.core import Draft, Row, Sequence
+from helix_cli.core import Draft, Row, Sequence, Wanted
+from helix_cli.draft.confidence import Confidence, confidence_of
 from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling import Noise, is_finite
 
@@ -25,16 +26,25 @@ class _Held:
 class _Growing:
     """One sequence's draft while it is being drawn."""
 
-    sequence: Sequence
+    wanted: Wanted
     held: _Held
     depth: int
     tokens: list[int] = field(default_factory=list)
     probs: list[torch.Tensor] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    chance: float = 1.0
+    """That all its tokens are kept, as far as the draft can tell."""
     closed: bool = False
+
+    @property
+    def sequence(self) -> Sequence:
+        """Whose draft it is."""
+        return self.wanted.sequence
 
     def draft(self) -> Draft:
         """The finished draft."""
-        return Draft(torch.tensor(self.tokens), len(self.tokens), torch.stack(self.probs) if self.probs else None)
+        probs = torch.stack(self.probs) if self.probs else None
+        return Draft(torch.tensor(self.tokens), len(self.tokens), probs, tuple(self.confidences))
 
 
 class ModelDrafter:
@@ -59,9 +69,13 @@ class ModelDrafter:
         self.target_vocab_size = target_vocab_size
         self.eos_ids = eos_ids
         self.max_step_tokens = max_step_tokens
+        self.confidence = Confidence()
         self._held: dict[int, _Held] = {}
 
-    def propose(self, wanted: list[tuple[Sequence, int]]) -> dict[int, Draft]:
+    def source(self, sequence: Sequence) -> str:
+        return "model"
+
+    def propose(self, wanted: list[Wanted]) -> dict[int, Draft]:
         growing, rows = self._catch_up(wanted)
         active = growing
         while rows:
@@ -75,7 +89,10 @@ class ModelDrafter:
         return {one.sequence.id: one.draft() for one in growing if one.tokens}
 
     def observe(self, sequence: Sequence, draft: Draft, num_accepted: int) -> None:
-        return None
+        # A text that has ended says nothing about the tokens behind its end.
+        refused = num_accepted < draft.length and sequence.finish is None
+        for place, confidence in enumerate(draft.confidences[: num_accepted + refused]):
+            self.confidence.observe(confidence, place < num_accepted)
 
     def forget(self, sequence_id: int) -> None:
         held = self._held.pop(sequence_id, None)
@@ -86,12 +103,13 @@ class ModelDrafter:
         """Asserts the invariants of the draft's pool."""
         self.cache.check([held.table for held in self._held.values()])
 
-    def _catch_up(self, wanted: list[tuple[Sequence, int]]) -> tuple[list[_Growing], list[Row]]:
+    def _catch_up(self, wanted: list[Wanted]) -> tuple[list[_Growing], list[Row]]:
         """Rolls back and plans the missing tokens of every sequence under the token budget."""
         budget = self.max_step_tokens
         growing, rows = [], []
-        for sequence, wanted_depth in wanted:
-            depth = min(wanted_depth, self.context - len(sequence.tokens) + 1)
+        for one in wanted:
+            sequence = one.sequence
+            depth = min(one.depth, self.context - len(sequence.tokens) + 1)
             if depth < 1 or budget < 1:
                 continue
             held = self._roll_back(sequence)
@@ -106,7 +124,7 @@ class ModelDrafter:
                 continue
             self.cache.grow(held.table, length)
             budget -= len(fed)
-            growing.append(_Growing(sequence, held, depth, closed=not caught_up))
+            growing.append(_Growing(one, held, depth, closed=not caught_up))
             rows.append(Row(held.table, fed, num_logits=int(caught_up)))
         return growing, rows
 
@@ -139,6 +157,9 @@ class ModelDrafter:
             sequence = one.sequence
             prefix = sequence.tokens + one.tokens if sequence.params.repetition_penalty != 1.0 else sequence.tokens
             scores = sequence.rule.scores(logits[index : index + 1], sequence.params, prefix)
+            if one.wanted.step_floor > 0.0 and self._ends_before(one, scores[0]):
+                one.closed = True
+                continue
             start = len(sequence.tokens)
             drawn = sequence.rule.draw(scores[0], Noise(sequence.seed, start), start + len(one.tokens))
             token = int(drawn.token)
@@ -146,7 +167,20 @@ class ModelDrafter:
             if drawn.probs is not None:
                 one.probs.append(drawn.probs)
             ended = token in self.eos_ids and not sequence.params.ignore_eos
-            one.closed = ended or len(one.tokens) == one.depth
+            next_chance = one.chance * self.confidence.usual
+            one.closed = ended or len(one.tokens) == one.depth or next_chance < one.wanted.step_floor
+
+    def _ends_before(self, one: _Growing, scores: torch.Tensor) -> bool:
+        """Whether the next token's row would cost more than the token is worth; decided by its law, before it is drawn.
+
+        The law [V] follows from the tokens before it, so no token is kept or dropped for its own value.
+        """
+        confidence = confidence_of(scores)
+        one.chance *= self.confidence.chance(confidence)
+        if one.chance < one.wanted.token_floor:
+            return True
+        one.confidences.append(confidence)
+        return False
 
     def _fit_vocabulary(self, logits: torch.Tensor) -> torch.Tensor:
         """Cuts or fills the vocabulary axis [R, V] to the target's: checkpoints pad equal vocabularies differently."""

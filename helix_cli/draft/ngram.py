@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from helix_cli.core import Draft, Sequence
+from helix_cli.core import Draft, Sequence, Wanted
 
 # Candidates looked at per proposal: text that repeats one n-gram for ever must not make a step quadratic.
 MAX_CANDIDATES = 64
@@ -29,9 +29,12 @@ class NgramDrafter:
         self.eos_ids = eos_ids
         self._indexes: dict[int, _Index] = {}
 
-    def propose(self, wanted: list[tuple[Sequence, int]]) -> dict[int, Draft]:
+    def source(self, sequence: Sequence) -> str:
+        return "ngram"
+
+    def propose(self, wanted: list[Wanted]) -> dict[int, Draft]:
         drafts = {}
-        for sequence, depth in wanted:
+        for sequence, depth, *_ in wanted:
             tokens = self._lookup(sequence, depth)
             if tokens:
                 drafts[sequence.id] = Draft(torch.tensor(tokens), len(tokens))
@@ -43,12 +46,20 @@ class NgramDrafter:
     def forget(self, sequence_id: int) -> None:
         self._indexes.pop(sequence_id, None)
 
+    def match_length(self, sequence: Sequence) -> int:
+        """How many tokens of the text's ending have come up before, at most the longest looked up; 0 for too few."""
+        return self._match(sequence)[1]
+
+    def _match(self, sequence: Sequence) -> tuple[int, int]:
+        """Where the longest earlier match ended and its length; length 0 where there is none."""
+        index = self._indexes.setdefault(sequence.id, _Index())
+        self._extend(index, sequence.tokens)
+        return self._longest_match(index, sequence.tokens)
+
     def _lookup(self, sequence: Sequence, depth: int) -> list[int]:
         tokens = sequence.tokens
-        index = self._indexes.setdefault(sequence.id, _Index())
-        self._extend(index, tokens)
-        end = self._longest_match(index, tokens)
-        if end is None:
+        end, length = self._match(sequence)
+        if not length:
             return []
         copied: list[int] = []
         for position in range(end, end + depth):
@@ -65,19 +76,19 @@ class NgramDrafter:
             index.ends.setdefault(tuple(tokens[end - self.shortest : end]), []).append(end)
         index.num_indexed = max(index.num_indexed, len(tokens) - 1)
 
-    def _longest_match(self, index: _Index, tokens: list[int]) -> int | None:
-        """The end of the longest earlier match, the most recent among equals."""
+    def _longest_match(self, index: _Index, tokens: list[int]) -> tuple[int, int]:
+        """The end and the length of the longest earlier match, the most recent among equals; (0, 0) for none."""
         if len(tokens) < self.shortest:
-            return None
+            return 0, 0
         ends = index.ends.get(tuple(tokens[-self.shortest :]), [])
-        best, best_length = None, 0
+        best, best_length = 0, 0
         for end in reversed(ends[-MAX_CANDIDATES:]):
             length = self._match_length(tokens, end)
             if length > best_length:
                 best, best_length = end, length
             if best_length == self.longest:
                 break
-        return best
+        return best, best_length
 
     def _match_length(self, tokens: list[int], end: int) -> int:
         length = self.shortest

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from helix_cli.core import Draft, Sequence
+from helix_cli.core import Draft, Sequence, Wanted
 
 
 class NoDrafter:
     """Proposes nothing."""
 
-    def propose(self, wanted: list[tuple[Sequence, int]]) -> dict[int, Draft]:
+    def source(self, sequence: Sequence) -> str:
+        return "none"
+
+    def propose(self, wanted: list[Wanted]) -> dict[int, Draft]:
         return {}
 
     def observe(self, sequence: Sequence, draft: Draft, num_accepted: int) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from helix_cli.cache.table import BlockTable
 from helix_cli.core import Draft, Request, Row, Sequence, StepOutput, StepPlan, Verdict
+from helix_cli.draft.depth import Round, StepTimes
 from helix_cli.draft.drafter import Drafter
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import InputError, MemoryLimitError, ModelError
@@ -92,7 +93,7 @@ class Engine:
         """One round for everything that runs: draft, plan, forward, judge, commit."""
         self._take_in()
         started = perf_counter()
-        drafts = self.drafter.propose(self.scheduler.ready_to_draft())
+        drafts = self.drafter.propose(self.scheduler.ready_to_draft(self.drafter))
         drafted = perf_counter()
         plan = self.scheduler.plan(drafts)
         self._forget(plan.preempted)
@@ -123,6 +124,7 @@ class Engine:
                 self.scheduler.waiting.push(item)
             elif (sequence := self.scheduler.abort(item)) is not None:
                 self._forget([sequence])
+                self.scheduler.depth.forget(sequence.id)
                 self._aborted.append(sequence)
 
     def _forward(self, rows: list[Row]) -> torch.Tensor | None:
@@ -160,20 +162,30 @@ class Engine:
         for sequence in sequences:
             self.drafter.forget(sequence.id)
 
-    @staticmethod
-    def _record(plan: StepPlan, output: StepOutput, times: tuple[float, float, float, float]) -> None:
+    def _record(self, plan: StepPlan, output: StepOutput, times: tuple[float, float, float, float]) -> None:
         started, drafted, forwarding, forwarded = times
         now = perf_counter()
+        draft_s, target_s, other_s = drafted - started, forwarded - forwarding, now - forwarded + forwarding - drafted
         for sequence in plan.sequences:
-            trace = sequence.trace
-            trace.record_start(started)
-            trace.record_time(drafted - started, forwarded - forwarding, now - forwarded + forwarding - drafted)
+            sequence.trace.record_start(started)
+            sequence.trace.record_time(draft_s, target_s, other_s)
+        only_decodes = all(row.length == row.num_logits for row in plan.rows)
+        num_rows = sum(row.length for row in plan.rows)
+        plain_s = target_s + other_s if only_decodes and num_rows == len(plan.rows) else None
+        rounds = []
         for one in output.committed:
             # A round is a decode step. The step that ends a prefill emits the first token and judges no draft.
             trace = one.sequence.trace
             if trace.first_token is not None:
-                trace.record_round(one.num_drafted, one.num_accepted)
+                wanted = self.scheduler.wanted_depth(one.sequence)
+                trace.record_round(one.num_drafted, one.num_accepted, wanted, plain_s)
+                length = one.draft.length if one.draft else 0
+                rounds.append(Round(one.sequence.id, length, one.num_drafted, one.num_accepted))
             trace.record_commit(now, len(one.tokens))
+        step_times = StepTimes(draft_s, target_s, other_s, num_rows if only_decodes and num_rows else None)
+        self.scheduler.depth.observe(step_times, rounds)
+        for sequence in output.finished:
+            self.scheduler.depth.forget(sequence.id)
 
 
 def check_prompt(tokens: tuple[int, ...] | list[int], context: int, vocab_size: int) -> None:

@@ -7,8 +7,9 @@ a decode step and a verification are the same row with different lengths; preemp
 from __future__ import annotations
 
 from helix_cli.cache.paged import PagedKVCache
-from helix_cli.core import Committed, Draft, FinishReason, Row, Sequence, StepOutput, StepPlan, Verdict
-from helix_cli.draft.depth import FixedDepth
+from helix_cli.core import Committed, Draft, FinishReason, Row, Sequence, StepOutput, StepPlan, Verdict, Wanted
+from helix_cli.draft.depth import Depth, Room
+from helix_cli.draft.drafter import Drafter
 from helix_cli.engine.request_queue import RequestQueue
 from helix_cli.engine.stopping import append_until_stop
 
@@ -23,7 +24,7 @@ class Scheduler:
     def __init__(
         self,
         cache: PagedKVCache,
-        depth: FixedDepth,
+        depth: Depth,
         *,
         eos_ids: frozenset[int],
         context: int,
@@ -49,18 +50,22 @@ class Scheduler:
         """Tokens that a sequence may reach, prompt included."""
         return min(sequence.prompt_len + sequence.params.max_tokens, self.context)
 
-    def ready_to_draft(self) -> list[tuple[Sequence, int]]:
-        """Decoding sequences, each with the number of tokens to propose.
+    def ready_to_draft(self, drafter: Drafter) -> list[Wanted]:
+        """Decoding sequences, each with the number of tokens that `drafter` shall propose.
 
         The first token must be out before anything is drafted: a draft's prefill would delay it.
         """
         decoding = [one for one in self.running if one.num_generated and one.num_uncomputed == 1]
         # Sequences in their prefill count too: drafts must leave room for them.
         share = self.max_step_tokens // max(1, len(self.running))
-        wanted = [(one, self.depth.depth(len(one.tokens), self.limit(one), share)) for one in decoding]
-        ready = [(sequence, depth) for sequence, depth in wanted if depth > 0]
-        self._depths = {sequence.id: depth for sequence, depth in ready}
-        return ready
+        choices = self.depth.choose([self._room(one, share, drafter.source(one)) for one in decoding])
+        wanted = [Wanted(one, *choice) for one, choice in zip(decoding, choices, strict=True) if choice.depth > 0]
+        self._depths = {one.sequence.id: one.depth for one in wanted}
+        return wanted
+
+    def wanted_depth(self, sequence: Sequence) -> int:
+        """How many tokens were asked for in this step."""
+        return self._depths.get(sequence.id, 0)
 
     def plan(self, drafts: dict[int, Draft]) -> StepPlan:
         """Chooses this step's rows and gives each the blocks it writes to."""
@@ -111,6 +116,11 @@ class Scheduler:
         for sequence in self.running:
             assert sequence.finish is None
             assert 0 <= sequence.table.num_computed < len(sequence.tokens) <= self.limit(sequence)
+
+    def _room(self, sequence: Sequence, share: int, source: str) -> Room:
+        """How much may be proposed: a round emits one token more, and a step has so many rows for a sequence."""
+        num_tokens = len(sequence.tokens)
+        return Room(sequence.id, num_tokens, max(0, min(self.limit(sequence) - num_tokens, share) - 1), source)
 
     def _make_room(self, drafts: dict[int, Draft]) -> list[Sequence]:
         """Grows every running table in order of rank; preempts from the back where blocks run out."""

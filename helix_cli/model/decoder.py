@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helix_cli.attention import Attend, Heads
+from helix_cli.attention import Attend, Heads, kernel_for
 from helix_cli.errors import Interrupted, ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.batch import Batch
+from helix_cli.model.gate import gated
 from helix_cli.model.linear import Product
 from helix_cli.model.norm import RMSNorm
 from helix_cli.model.rope import RotaryTable, Rotation
@@ -40,8 +41,7 @@ class Layer:
         self._position(qkv, rotation)
         x = self.output.add(attend(self.index, qkv, self.window), x)
         both = self.gate_up(self.mlp_norm(x))
-        half = both.shape[1] // 2
-        return self.down.add(functional.silu(both.narrow(1, 0, half)).mul_(both.narrow(1, half, half)), x)
+        return self.down.add(gated(both), x)
 
     def _position(self, qkv: Tensor, rotation: Rotation) -> None:
         """Normalises, if the model does, and rotates the queries and keys in place."""
@@ -107,7 +107,12 @@ class Decoder:
             return replace(layer, **products)
 
         layers = tuple(map(one_kernel, self.layers))
-        return replace(self, layers=layers, head=self.head.uniform(least), kernel="torch_exact")
+        return replace(
+            self,
+            layers=layers,
+            head=self.head.uniform(least),
+            kernel=kernel_for(self.heads, self.dtype, self.device, exact=True),
+        )
 
     def truncated(self, num_layers: int) -> Decoder:
         """The first layers with the same embedding, norm and head; no weight is copied. Raises ModelError."""

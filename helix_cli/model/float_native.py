@@ -17,17 +17,15 @@ from __future__ import annotations
 import ctypes
 from copy import copy
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helix_cli.model.native import Function, open_function, pointer
+from helix_cli.native.compile import Function, open_function, pointer
 
-SOURCE = Path(__file__).parent / "float_native.c"
-FLAGS = ("-ffp-contract=off",)
+SOURCE = "float_product.c"
 _P, _N = ctypes.c_void_p, ctypes.c_long
 ARGUMENTS = (_P, _N, _N, _P, ctypes.c_int, _N, _P, _P, _P, ctypes.c_int, _P)
 DTYPES = (torch.float32, torch.bfloat16)
@@ -97,7 +95,7 @@ class NativeLinear:
 @cache
 def open_float() -> Function | None:
     """The kernel, if it can be had here and its sums are right."""
-    function = open_function(SOURCE, "helix_float", ARGUMENTS, FLAGS)
+    function = open_function(SOURCE, "helix_float", ARGUMENTS)
     return function if function is not None and is_right(function) else None
 
 

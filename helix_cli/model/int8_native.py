@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helix_cli.model.native import Function, open_function, pointer
+from helix_cli.native.compile import Function, open_function, pointer
 
-SOURCE = Path(__file__).parent / "int8_native.c"
-FLAGS = ("-ffp-contract=off",)
+SOURCE = "int8_product.c"
 WIDTH, PAIR, OFFSET = 32, 2, 128
 _P, _N = ctypes.c_void_p, ctypes.c_long
 ARGUMENTS = (_P, _N, _N, _P, _P, _N, _P, _P, _P, ctypes.c_int, _P, _P, _P)
@@ -71,5 +69,5 @@ class Native:
 
 def open_native() -> Native | None:
     """The kernel; None where it cannot be had."""
-    function = open_function(SOURCE, "helix_int8", ARGUMENTS, FLAGS)
+    function = open_function(SOURCE, "helix_int8", ARGUMENTS)
     return None if function is None else Native(function)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from helix_cli.attention import Heads
+from helix_cli.attention import Heads, kernel_for
 from helix_cli.backend import Backend, host
 from helix_cli.errors import ModelError
 from helix_cli.model.architecture import Architecture
@@ -161,6 +161,7 @@ class Loader:
             norm=self._norm(NORM),
             head=head,
             rotary=self.rotary(),
+            kernel=kernel_for(self.heads, self._dtype, self._backend.device, exact=False),
         )
 
     def rotary(self) -> RotaryTable:

@@ -25,7 +25,7 @@ class ModelRunner:
     def __init__(self, decoder: Decoder, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
         self.decoder = decoder
         self.cache = cache
-        self._interrupted = interrupted
+        self.interrupted = interrupted
         kernel = KERNELS[decoder.kernel]
         self._kernel = kernel(cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
 
@@ -41,4 +41,4 @@ class ModelRunner:
         Writes the rows' K/V into the blocks that their tables own and moves no counter. Raises Interrupted.
         """
         batch = build_batch(rows, self.decoder.device)
-        return self.decoder.forward(batch, self._kernel.plan(batch.spans), self._interrupted)
+        return self.decoder.forward(batch, self._kernel.plan(batch.spans), self.interrupted)

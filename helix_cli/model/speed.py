@@ -21,6 +21,7 @@ from helix_cli.model.int8 import Int8Linear, quantise
 from helix_cli.model.int8_kernels import best_kernel
 from helix_cli.model.linear import Product
 from helix_cli.model.products import float_product
+from helix_cli.native.compile import SOURCES
 from helix_cli.storage import Storage, read_record, write_record
 
 KIND = "measurements"
@@ -96,7 +97,7 @@ class ProductSpeed:
 @cache
 def kernel_version() -> str:
     """A name for the kernels of this package that would be timed: other sources, or none, have other times."""
-    sources = b"".join(path.read_bytes() for path in (float_native.SOURCE, int8_native.SOURCE))
+    sources = b"".join((SOURCES / name).read_bytes() for name in (float_native.SOURCE, int8_native.SOURCE))
     return hashlib.blake2b(sources, digest_size=4).hexdigest() if float_native.open_float() else "none"
 
 

@@ -16,12 +16,15 @@ from helix_cli.tokenizer.loading import load
 class Tokenizer:
     """The tokenizer in a model's folder. Its ids are those of transformers' AutoTokenizer."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Load the tokenizer of the model in folder `path`; raises ModelError when there is none that works."""
+    def __init__(self, path: str | Path, chat_template: str | None = None) -> None:
+        """Load the tokenizer of the model in folder `path`; raises ModelError when there is none that works.
+
+        `chat_template` is a Jinja source that takes the place of the model's own.
+        """
         self.path = Path(path)
         loaded = load(self.path)
         self._codec = loaded.codec
-        self._template_source = loaded.chat_template
+        self._template_source = loaded.chat_template if chat_template is None else chat_template
         self.special_tokens: Mapping[str, str] = loaded.special_tokens
         """Named special tokens: "bos_token" -> "<s>"."""
 
@@ -42,7 +45,11 @@ class Tokenizer:
             InputError: the model has no chat template, or the template refuses the conversation.
             ModelError: the template is not valid.
         """
-        return self._encode(self.render_chat(messages, add_generation_prompt), add_special_tokens=False)
+        return self.encode_rendered(self.render_chat(messages, add_generation_prompt))
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Ids of a rendered conversation, or of the end of one; no special token is added. Raises InputError."""
+        return self._encode(text, add_special_tokens=False)
 
     def render_chat(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """The text that `encode_chat` encodes; raises as it does."""
@@ -83,7 +90,7 @@ class Tokenizer:
         if self._template_source is None:
             raise InputError(
                 f"The model in {self.path} has no chat template, so it does not take conversations.",
-                "Give a plain prompt, or use an instruction-tuned model.",
+                "Give a plain prompt to `helix generate`, or a template of your own with --template FILE.",
             )
         return ChatTemplate(self._template_source, self.special_tokens)
 

@@ -170,9 +170,15 @@ def summary(info: Mapping[str, Any]) -> str:
     """One line about what runs, from `SessionInfo.to_dict`."""
     draft = info.get("draft")
     drafter = f"draft {draft}" if draft else f"drafter {info['drafter']}"
-    depth = f", {info['k']} tokens ahead" if info["k"] else ""
+    depth = _depth(info["k"])
     weights = _weights(info)
     return f"target {info['target']}, {drafter}{depth}; {info['device']}, {weights}"
+
+
+def _depth(k: int | str) -> str:
+    if k == "auto":
+        return ", depth auto"
+    return f", {k} tokens ahead" if k else ""
 
 
 def _weights(info: Mapping[str, Any]) -> str:

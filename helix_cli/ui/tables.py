@@ -73,6 +73,8 @@ def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str
     yield "rounds", str(stats.num_rounds)
     if stats.num_drafted:
         yield from _draft_rows(stats, ascii_only)
+    if stats.depth_max is not None:
+        yield from _depth_rows(stats)
     yield from _time_rows(stats)
     yield "exact", f"{'yes' if stats.exact else 'no'}: {stats.exact_reason}"
     yield "cache", f"{stats.peak_blocks} blocks of {stats.block_size}, {stats.wasted_slots} slots empty"
@@ -90,6 +92,17 @@ def _draft_rows(stats: RequestStats, ascii_only: bool) -> Iterator[tuple[str, st
         yield "per round", f"{stats.mean_acceptance_length:.2f} tokens"
     for place, share in enumerate(stats.acceptance_per_position, start=1):
         yield f"  draft {place}", f"{bar(share, ascii_only)} {percent(share)}"
+
+
+def _depth_rows(stats: RequestStats) -> Iterator[tuple[str, str]]:
+    off = f"; off for {percent(stats.depth_off_share)} of the steps" if stats.depth_off_share else ""
+    yield "depth", f"{stats.depth_min}-{stats.depth_max}, mean {stats.depth_mean:.1f}{off}"
+    if stats.speed_over_plain is None:
+        yield "over plain", "plain speed not measured in this text"
+    else:
+        verdict = "" if stats.speed_over_plain >= 1.0 else ": speculation did not pay here"
+        plain = f"plain {per_second(stats.plain_tokens_per_second)} over {stats.num_plain_steps} steps"
+        yield "over plain", f"{stats.speed_over_plain:.2f} times{verdict} ({plain})"
 
 
 def _time_rows(stats: RequestStats) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from helix_cli.attention import Heads, Span, TorchExact
+from helix_cli.attention import KERNELS, Heads, Span
+from helix_cli.attention.compiled import can_run
 from helix_cli.cache.table import BlockTable
 
 BLOCK_SIZE, LENGTH = 16, 560
@@ -29,8 +30,9 @@ def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
 class Text:
     """Random tokens that can be fed in any pieces over pools with other numbers around them."""
 
-    def __init__(self, heads: Heads, dtype: torch.dtype, window: int | None) -> None:
+    def __init__(self, kernel: str, heads: Heads, dtype: torch.dtype, window: int | None) -> None:
         generator = torch.Generator().manual_seed(heads.width)
+        self.kernel = KERNELS[kernel]
         self.heads, self.dtype, self.window = heads, dtype, window
         self.qkv = torch.randn(LENGTH, heads.width, generator=generator).to(dtype)
 
@@ -38,7 +40,7 @@ class Text:
         """What attention gives each token; `beside` tokens of another text are in every pass."""
         shape = (2, self.heads.num_kv_heads, NUM_BLOCKS * BLOCK_SIZE, self.heads.head_dim)
         pool = torch.randn(shape, generator=torch.Generator().manual_seed(len(pieces) + beside)).to(self.dtype)
-        kernel = TorchExact([pool], BLOCK_SIZE, self.heads, fused=True)
+        kernel = self.kernel([pool], BLOCK_SIZE, self.heads, True)
         table, other = BlockTable(blocks), BlockTable([NUM_BLOCKS - 1])
         out, first = [], 0
         for length in pieces:
@@ -57,8 +59,13 @@ SHUFFLED = RUN[::2] + RUN[1::2]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("heads", [Heads(4, 2, 64), Heads(8, 1, 64), Heads(2, 2, 16), Heads(3, 1, 8)], ids=str)
-def test_a_token_has_the_same_bits_in_any_company(heads: Heads, window: int | None, dtype: torch.dtype) -> None:
-    text = Text(heads, dtype, window)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name.endswith("_exact")])
+def test_a_token_has_the_same_bits_in_any_company(
+    kernel: str, heads: Heads, window: int | None, dtype: torch.dtype
+) -> None:
+    if kernel.startswith("compiled") and not can_run(heads, dtype, torch.device("cpu")):
+        pytest.skip("not for this number type, or no compiler here")
+    text = Text(kernel, heads, dtype, window)
     whole = text.feed(WHOLE, RUN)
     assert torch.equal(text.feed(DECODING, RUN), whole)
     assert torch.equal(text.feed(VERIFYING, RUN), whole)

@@ -57,7 +57,9 @@ def in_process(arguments: Sequence[str], stdin: bytes) -> Completed:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     pair = save_pair(tmp_path_factory.mktemp("pair"))
-    return load_config(None, settings(pair, "draft.kind=model", f"draft.path={pair[1]}", "cache.blocks=128"))
+    return load_config(
+        None, settings(pair, "draft.kind=model", f"draft.path={pair[1]}", "draft.weights=int8", "cache.blocks=128")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +363,7 @@ BREAKS: dict[str, Break] = {
         loads_anything, set_attribute("helix_cli.commands.generate.read_prompt", lambda *_: Prompt(0, text="x"))
     ),
     "input.too_long": loads_anything,
-    "input.not_text": also(loads_anything, set_attribute("helix_cli.commands.prompts._decoded", lambda *_: "x")),
+    "input.not_text": also(loads_anything, set_attribute("helix_cli.commands.prompts.decoded", lambda *_: "x")),
     "input.bad_line": loads_anything,
     "input.bad_key": loads_anything,
     "input.results_there": loads_anything,

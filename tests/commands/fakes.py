@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from helix_cli.app import app
 from helix_cli.config import Config
-from helix_cli.core import Event, FinishedEvent, FinishReason, Piece, TextEvent
+from helix_cli.core import Event, FinishedEvent, FinishReason, Piece, SamplingParams, TextEvent
 from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt
 from helix_cli.stats import RequestStats, Trace, summarise
@@ -45,9 +45,9 @@ class FakeInfo:
     drafter: str = "model"
     k: int = 4
     rule: str = "auto"
-    context: int = 128
+    context: int = 1024
     block_size: int = 16
-    num_blocks: int = 8
+    num_blocks: int = 64
     load_s: float = 0.5
     startup: dict[str, float] = field(default_factory=lambda: {"import_s": 0.25})
     notes: tuple[str, ...] = ()
@@ -55,6 +55,24 @@ class FakeInfo:
     def to_dict(self) -> dict[str, Any]:
         """All of it."""
         return dict(vars(self))
+
+
+class FakeTokenizer:
+    """A token is a character, and a turn is `<role>content`."""
+
+    special_ids: frozenset[int] = frozenset()
+
+    def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The conversation, open for an answer."""
+        return "".join(f"<{one['role']}>{one['content']}" for one in messages) + "<assistant>"
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Code points."""
+        return list(map(ord, text))
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The characters."""
+        return "".join(map(chr, ids))
 
 
 @dataclass
@@ -65,6 +83,28 @@ class FakeSession:
     before: Callable[[int], None] = lambda place: None
     prompts: list[Prompt] = field(default_factory=list)
     stopped: bool = False
+    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+    seen: list[Prompt] = field(default_factory=list)
+    """Every prompt so far."""
+
+    @property
+    def params(self) -> SamplingParams:
+        """Those of the config, for what the tests look at."""
+        return SamplingParams(max_tokens=self.config.sampling.max_tokens, seed=self.config.sampling.seed)
+
+    def request(self, prompt: Prompt) -> None:
+        """Every prompt can run."""
+
+    def restore(self, prompt: Prompt) -> None:
+        """Nothing is kept on disk."""
+
+    def keep(self, prompt: Prompt) -> list[str]:
+        """Nothing is kept on disk."""
+        return []
+
+    def change(self, config: Config) -> None:
+        """Another config."""
+        self.config = config
 
     @property
     def info(self) -> FakeInfo:
@@ -78,6 +118,8 @@ class FakeSession:
     def stream(self, prompts: Sequence[Prompt]) -> Iterator[Event]:
         """The events of all prompts, one prompt after the other."""
         self.prompts = list(prompts)
+        self.seen.extend(prompts)
+        self.stopped = False
         place = 0
         for prompt in prompts:
             text = ""
@@ -95,8 +137,16 @@ class FakeSession:
 
 def answer(prompt: Prompt) -> str:
     """What the fake says."""
+    if prompt.tokens is not None:
+        return conversation(prompt).rpartition("<user>")[2].removesuffix("<assistant>").upper()
     asked = prompt.text if prompt.messages is None else prompt.messages[-1]["content"]
     return str(asked).upper()
+
+
+def conversation(prompt: Prompt) -> str:
+    """The rendered conversation of a prompt of tokens."""
+    assert prompt.tokens is not None
+    return FakeTokenizer().decode(prompt.tokens)
 
 
 class Helix:

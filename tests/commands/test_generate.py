@@ -120,7 +120,14 @@ def test_help_has_every_option() -> None:
         (["--no-stats", "--input", "p"], "--no-stats cannot take effect together with --input.", "Leave one"),
         (["x", "--no-stats", "--json"], "--no-stats cannot take effect together with --json.", "Leave one"),
         (["x", "--show-draft", "--json"], "--show-draft cannot take effect together with --json.", "Leave one"),
-        (["x", "--k", "99"], "draft.k must be a whole number from 0 to 64, not 99.", "The most tokens"),
+        (
+            ["x", "--k", "99"],
+            'draft.k must be auto or a whole number from 0 to 64, not "99".',
+            "The most",
+        ),
+        (["x", "--k", "many"], 'draft.k must be auto or a whole number from 0 to 64, not "many".', "draft.k: The most"),
+        (["x", "--k", "-1"], 'draft.k must be auto or a whole number from 0 to 64, not "-1".', "draft.k: The most"),
+        (["x", "--k", "auto", "--drafter", "none"], "draft.k cannot take effect with drafter none.", "Remove draft.k"),
         (["x", "--temperature", "-1"], "sampling.temperature must be a number of at least 0", "How random"),
         (["x", "--max-tokens", "0"], "sampling.max_tokens must be a whole number of at least 1", "The most tokens"),
         (["x", "--device", "gpu"], "backend.device must be auto, cpu", "Where to run"),
@@ -140,7 +147,7 @@ def test_mistakes_are_found_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["x", "--k", "many"], ["x", "--drafter", "magic"], ["x", "y"], ["x", "--modle", "m"]]
+    "arguments", [["x", "--top-k", "many"], ["x", "--drafter", "magic"], ["x", "y"], ["x", "--modle", "m"]]
 )
 def test_usage_errors_go_to_stderr(helix: Helix, arguments: list[str]) -> None:
     result = helix("generate", *arguments)

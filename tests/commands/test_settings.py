@@ -19,6 +19,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "--draft": (["yes: [😀\n\x7f"], "yes: [😀\n\x7f"),
     "--dtype": (["float16"], "float16"),
     "--exact": (["on"], "on"),
+    "--template": (["t.jinja"], "t.jinja"),
     "--prompt-cache": (["notes"], "notes"),
     "--weights": (["int8"], "int8"),
     "--draft-weights": (["bfloat16"], "bfloat16"),

@@ -6,7 +6,7 @@ import torch
 
 from helix_cli.cache.table import BlockTable
 from helix_cli.checks.workbench import cache_for
-from helix_cli.core import SamplingParams, Sequence
+from helix_cli.core import SamplingParams, Sequence, Wanted
 from helix_cli.draft.model import ModelDrafter
 from helix_cli.model.runner import ModelRunner
 from helix_cli.stats import Trace
@@ -32,7 +32,7 @@ def test_drafts_do_not_depend_on_what_was_drafted_before() -> None:
     one = sequence([5, 9, 3, 7])
     # Some rounds pass without this drafter, so that what it drafted last is overtaken by more than one token.
     for num_accepted, others in ((0, [4]), (2, [6, 5, 9]), (4, [3]), (1, [15, 4]), (3, [8]), (0, [3, 3, 3]), (4, [5])):
-        proposed, fresh = lasting.propose([(one, 4)])[0], drafter().propose([(one, 4)])[0]
+        proposed, fresh = lasting.propose([Wanted(one, 4)])[0], drafter().propose([Wanted(one, 4)])[0]
         assert proposed.probs is not None and fresh.probs is not None
         # The law shows what the cache holds; the drawn token alone may hide a stale position.
         torch.testing.assert_close(proposed.probs, fresh.probs, atol=1e-5, rtol=1e-4)
@@ -65,7 +65,7 @@ def test_a_vocabulary_of_another_size_is_cut_or_filled() -> None:
 
 def test_forget_gives_the_blocks_back() -> None:
     one = drafter()
-    one.propose([(sequence([5, 9, 3, 7]), 4)])
+    one.propose([Wanted(sequence([5, 9, 3, 7]), 4)])
     assert one.cache.pool.num_used > 0
     one.forget(0)
     one.forget(0)

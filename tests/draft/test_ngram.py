@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helix_cli.core import Wanted
 from helix_cli.draft.ngram import NgramDrafter
 
 EOS = 9
@@ -18,7 +19,7 @@ def sequence(tokens: list[int], ignore_eos: bool = False) -> Any:
 
 def propose(drafter: NgramDrafter, one: Any, depth: int) -> list[int]:
     """The proposed tokens, [] for none."""
-    draft = drafter.propose([(one, depth)]).get(one.id)
+    draft = drafter.propose([Wanted(one, depth)]).get(one.id)
     if draft is None:
         return []
     assert draft.length == len(draft.tokens) and draft.probs is None

@@ -20,6 +20,7 @@ from helix_cli.backend import open_backend
 from helix_cli.checks.workbench import Workbench
 from helix_cli.core import Request, SamplingParams, StepPlan, Verdict
 from helix_cli.draft import DRAFTERS
+from helix_cli.drafter_choice import WITH_A_MODEL
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.exact import LEAST_ROWS, is_exact
@@ -141,7 +142,7 @@ def test_no_draft_changes_a_bit(
 ) -> None:
     wanted = plain(shape, number_format)
     torch.set_num_threads(threads)
-    draft = decoder(shape, number_format, "draft") if drafter == "model" else None
+    draft = decoder(shape, number_format, "draft") if drafter in WITH_A_MODEL else None
     for k in depths:
         found = run(decoder(shape, number_format), drafter=drafter, k=k, draft=draft)
         assert found.equals(wanted), f"K = {k}"

@@ -2,14 +2,20 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 
 import pytest
 import torch
 
+from helix_cli.cache.table import BlockTable
 from helix_cli.checks.law import at
 from helix_cli.checks.law import target_law as law_of
 from helix_cli.checks.statistics import chi_square
-from helix_cli.core import Request, SamplingParams
+from helix_cli.core import Request, SamplingParams, Sequence, Wanted
+from helix_cli.draft.depth import Choice, FixedDepth, Room
+from helix_cli.stats import Trace
+from helix_cli.verify import RULES
 from tests.harness import EOS, SMALL, build, decoder
 
 LENGTH, SAMPLES = 3, 2000
@@ -19,9 +25,12 @@ VOCABULARY = SMALL["vocab_size"]
 SIGMAS = 4.3
 
 
-def target_law(params: SamplingParams, prompt: tuple[int, ...] = PROMPT) -> dict[tuple[int, ...], float]:
+@cache
+def target_law(
+    params: SamplingParams, prompt: tuple[int, ...] = PROMPT, length: int = LENGTH
+) -> dict[tuple[int, ...], float]:
     """Of the tiny target."""
-    return law_of(decoder("target"), prompt, params, EOS, LENGTH)
+    return law_of(decoder("target"), prompt, params, EOS, length)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +51,44 @@ def test_emitted_texts_follow_the_targets_law(drafter: str, rule: str, temperatu
         assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5, f"tokens {places} do not follow the target's law"
     accepted = sum(one.num_accepted for output in bench.outputs for one in output.committed)
     assert accepted >= 20, "too few accepted drafts to say anything"
+
+
+class Bold(FixedDepth):
+    """A fixed depth whose drafts are asked to end early, at prices that make drafts of none, one and two tokens."""
+
+    def choose(self, rooms: Iterable[Room]) -> list[Choice]:
+        return [Choice(choice.depth, 0.15, 0.15) for choice in super().choose(list(rooms))]
+
+
+@pytest.mark.parametrize("rule", ["token", "block", "coupled"])
+def test_a_draft_that_ends_by_its_confidence_leaves_the_law_as_it_is(rule: str) -> None:
+    # Four tokens: the first comes from the prompt, so the first draft may have two.
+    law = target_law(SamplingParams(temperature=0.7, max_tokens=LENGTH), length=4)
+    bench = build("model", Bold(2), max_sequences=100, max_step_tokens=400, num_blocks=400)
+    seeds = [SamplingParams(temperature=0.7, max_tokens=4, seed=seed) for seed in range(SAMPLES)]
+    counts = Counter(tuple(outcome.tokens) for outcome in bench.run([Request(PROMPT, one) for one in seeds], rule))
+    for places in ((0,), (1,), (2,), (3,), (0, 1), (1, 2), (2, 3)):
+        statistic, freedom = chi_square(at(places, counts), at(places, law), SAMPLES)
+        assert statistic < freedom + SIGMAS * (2 * freedom) ** 0.5, f"tokens {places} do not follow the target's law"
+    committed = [one for output in bench.outputs for one in output.committed if one.sequence.trace.wanted]
+    lengths = Counter(one.draft.length if one.draft else 0 for one in committed)
+    assert min(lengths[0], lengths[1], lengths[2]) > 200, lengths
+
+
+def test_a_draft_that_ends_by_its_confidence_drops_no_drawn_token() -> None:
+    """What is drafted with floors is the beginning of what is drafted without, under the same noise."""
+    one = build("model", max_sequences=4).engine.drafter
+    other = build("model", max_sequences=4).engine.drafter
+    for seed in range(20):
+        params = SamplingParams(temperature=1.0, ignore_eos=True)
+        sequence = Sequence(
+            seed, list(PROMPT), len(PROMPT), params, 0, 0, seed, RULES["token"], BlockTable(), Trace(26, 4, 0.0)
+        )
+        whole = one.propose([Wanted(sequence, 6)])[seed]
+        short = other.propose([Wanted(sequence, 6, 0.1, 0.15)]).get(seed)
+        assert short is None or torch.equal(short.tokens, whole.tokens[: short.length])
+        for drafter in (one, other):
+            drafter.forget(seed)
 
 
 def test_a_drawn_eos_stays_in_its_draft() -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from helix_cli.model import float_native
 from helix_cli.model.float_native import DTYPES, MANY_ROWS, NativeLinear, open_float
-from helix_cli.model.native import Function
+from helix_cli.native.compile import Function
 
 SHAPES = [(1, 1), (3, 7), (8, 16), (33, 40), (70, 1100), (130, 515)]
 

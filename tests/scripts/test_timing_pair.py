@@ -227,8 +227,8 @@ def test_an_early_exit_drafts_what_the_draft_does(pair: Path) -> None:
     drafters = {
         "draft": ["draft.kind=model", f"draft.path={pair / 'draft'}", "draft.weights=float32", "draft.dtype=float32"],
         "early exit": ["draft.kind=early_exit", "draft.layers=1"],
-        "none": ["draft.kind=none"],
     }
+    drafters = {name: [*settings, "draft.k=4"] for name, settings in drafters.items()} | {"none": ["draft.kind=none"]}
     fixed = [f"model.path={pair / 'target'}", "model.dtype=float32", "model.weights=float32"]
     fixed += ["sampling.temperature=0", "sampling.max_tokens=48"]
     done: dict[str, list[FinishedEvent]] = {}

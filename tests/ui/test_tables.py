@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -83,3 +84,16 @@ def test_durations(value: float | None, text: str) -> None:
 
 def test_shares() -> None:
     assert (percent(0.125), percent(None)) == ("12 %", "-")
+
+
+@pytest.mark.parametrize(("end", "verdict"), [(105.0, "1.60 times ("), (113.0, "0.53 times: speculation did not pay")])
+def test_what_depth_control_did_and_whether_it_paid(end: float, verdict: str) -> None:
+    trace = Trace(20, 16, 100.0)
+    for wanted, plain_s in ((4, None), (0, 0.8), (0, 0.8), (2, 0.8)):
+        trace.record_round(0, 0, wanted, plain_s)
+    trace.record_commit(101.0, 1)
+    trace.record_commit(end, 8)
+    stats = summarise(trace, load_s=1.0, context=64, now=end, process_to_first_token_s=1.0)
+    text = shown(replace(finished_event(), stats=stats), 120)
+    assert "0-4, mean 1.5; off for 50" in text
+    assert verdict in text and "over 3 steps" in text

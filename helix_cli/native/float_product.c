@@ -6,24 +6,10 @@
  * stretch of k of the rows in the first.
  */
 
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
-#ifdef __FMA__
-#include <immintrin.h>
-#endif
-
-#ifdef __AVX512F__
-enum { WIDTH = 16 };
-#else
-enum { WIDTH = 8 };
-#endif
 enum { GROUP = 6, FEW = 8, TILE = 4, PANEL = 32 };
 enum { ROOM = 5120, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
-
-typedef float vector __attribute__((vector_size(4 * WIDTH)));
-typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
-#define INLINE static inline __attribute__((always_inline))
 
 /* A vector's worth of memory holds one vector of float32 weights, or two of bfloat16: those at even places in the lower
  * halves of its words, those at odd places in the upper ones. The rows are sorted alike, see `sort`. */
@@ -50,17 +36,6 @@ INLINE float load_one(const char *w, const int size) {
     return value;
 }
 
-/* Written out, because a compiler that may fuse does so in one place and not in another, and then the bits differ. */
-INLINE vector fused(vector a, vector b, vector c) {
-#if defined(__AVX512F__)
-    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
-
 /* The products of one vector's worth of weights. */
 INLINE void step(const float *x, long k, const char *w, const int rows, const int outs, const int size,
                  vector acc[FEW][TILE]) {
@@ -68,8 +43,7 @@ INLINE void step(const float *x, long k, const char *w, const int rows, const in
         vector wide[TILE];
         for (int j = 0; j < outs; j++) wide[j] = load(w + j * k * size, size, part);
         for (int r = 0; r < rows; r++) {
-            vector v;
-            memcpy(&v, x + r * k + part * WIDTH, sizeof v);
+            vector v = load_floats(x + r * k + part * WIDTH);
             for (int j = 0; j < outs; j++) acc[r][j] = fused(v, wide[j], acc[r][j]);
         }
     }
@@ -123,9 +97,7 @@ static void group_stretch(const float *x, long k, const char *w, long start, lon
 
 /* The sum of a vector's lanes, and of what of k fills no vector. */
 static float total(vector sum, const float *x, const char *w, long from, long k, int size) {
-    for (int half = WIDTH / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; lane++) sum[lane] += sum[lane + half];
-    float all = sum[0];
+    float all = lane_sum(sum);
     for (long i = from; i < k; i++) all += x[i] * load_one(w + i * size, size);
     return all;
 }

@@ -25,19 +25,24 @@ from helix_cli.backend import host
 from helix_cli.storage import Storage
 
 KIND = "kernels"
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+SOURCES = Path(__file__).parent
+# Nothing is fused but what the sources fuse: a sum must be the same wherever the compiler has put it.
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp", "-fPIC")
 LIBRARY = "kernel.so"
 COMPILE_S = 60.0
 
 Function = Callable[..., None]
 
 
-def open_function(source: Path, name: str, arguments: Sequence[Any], flags: Sequence[str] = ()) -> Function | None:
-    """A C function, compiled now if it is not kept from an earlier run; None where that cannot be done."""
+def open_function(source: str, name: str, arguments: Sequence[Any]) -> Function | None:
+    """A C function of one of the sources of this folder, compiled now if it is not kept from an earlier run.
+
+    None where that cannot be done.
+    """
     if sys.platform != "linux" or not _share_openmp():
         return None
     try:
-        library = _compiled(source, (*FLAGS, *flags), Storage())
+        library = _compiled(SOURCES / source, Storage())
         function: Any = None if library is None else getattr(ctypes.CDLL(str(library)), name)
     except (OSError, AttributeError, subprocess.SubprocessError):
         return None
@@ -67,7 +72,7 @@ def _share_openmp() -> bool:
     return False
 
 
-def _compiled(source: Path, flags: Sequence[str], storage: Storage) -> Path | None:
+def _compiled(source: Path, storage: Storage) -> Path | None:
     """The shared library, from the cache or from the compiler."""
     compiler = next(
         (path for name in (os.environ.get("CC"), "cc", "gcc") if name and (path := shutil.which(name))), None
@@ -75,20 +80,21 @@ def _compiled(source: Path, flags: Sequence[str], storage: Storage) -> Path | No
     if compiler is None:
         return None
     processor = [host.processor_name() or "", *sorted(host.processor_flags())]
-    made_from = [source.read_text(encoding="utf-8"), *flags, compiler, str(os.stat(compiler).st_mtime_ns), *processor]
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(SOURCES.glob("*.h")))]
+    made_from = [*texts, *FLAGS, compiler, str(os.stat(compiler).st_mtime_ns), *processor]
     key = hashlib.blake2b("\n".join(made_from).encode(), digest_size=16).hexdigest()
     found = storage.find(KIND, key)
     if found is None:
         with storage.write(KIND, key, f"{source.name}, {compiler}") as folder:
-            _compile(compiler, source, flags, folder)
+            _compile(compiler, source, folder)
         found = storage.find(KIND, key)
     return None if found is None else found / LIBRARY
 
 
-def _compile(compiler: str, source: Path, flags: Sequence[str], folder: Path) -> None:
+def _compile(compiler: str, source: Path, folder: Path) -> None:
     """Compiles in two steps: linked with -fopenmp, the library would bring the compiler's own OpenMP."""
     compiled = folder / "kernel.o"
-    steps = ([*flags, "-c", str(source), "-o", str(compiled)], ["-shared", "-o", str(folder / LIBRARY), str(compiled)])
+    steps = ([*FLAGS, "-c", str(source), "-o", str(compiled)], ["-shared", "-o", str(folder / LIBRARY), str(compiled)])
     for arguments in steps:
         subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=COMPILE_S)
     compiled.unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helix_cli.model import native
+from helix_cli.native import compile as native
 
 SOURCE = "void twice(float *x, long n) { for (long i = 0; i < n; i++) x[i] *= 2; }"
 
@@ -17,9 +17,9 @@ SOURCE = "void twice(float *x, long n) { for (long i = 0; i < n; i++) x[i] *= 2;
 @pytest.fixture
 def twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], native.Function | None]:
     monkeypatch.setenv("HELIX_CACHE_DIR", str(tmp_path / "kept"))
-    source = tmp_path / "twice.c"
-    source.write_text(SOURCE)
-    return lambda: native.open_function(source, "twice", (ctypes.c_void_p, ctypes.c_long))
+    (tmp_path / "twice.c").write_text(SOURCE)
+    monkeypatch.setattr(native, "SOURCES", tmp_path)
+    return lambda: native.open_function("twice.c", "twice", (ctypes.c_void_p, ctypes.c_long))
 
 
 def test_a_function_is_compiled_once(
