@@ -58,7 +58,7 @@ def in_process(arguments: Sequence[str], stdin: bytes) -> Completed:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     pair = save_pair(tmp_path_factory.mktemp("pair"))
     return load_config(
-        None, settings(pair, "draft.kind=model", f"draft.path={pair[1]}", "draft.weights=int8", "cache.blocks=128")
+        None, settings(pair, "draft.kind=model", f"draft.path={pair[1]}", "draft.weights=float32", "cache.blocks=128")
     )
 
 
