@@ -51,7 +51,7 @@ def generate(
             metavar="PROMPT", help="The text to continue; - reads it from stdin. Piped text is added to it."
         ),
     ] = None,
-    file: Annotated[Path | None, _option("--file", "Add a text file to the prompt.", "FILE")] = None,
+    file: Annotated[Path | None, _option("--file", "A text file to put before the prompt.", "FILE")] = None,
     source: Annotated[
         Path | None,
         _option(

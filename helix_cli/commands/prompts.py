@@ -18,14 +18,16 @@ ROLES = ("system", "user", "assistant")
 
 
 def read_prompt(argument: str | None, file: Path | None, chat: bool) -> Prompt:
-    """One prompt: what the argument, the file and piped stdin hold, in this order, a line each.
+    """One prompt: what the file, the argument and piped stdin hold, in this order, a line each.
+
+    The file comes first, so that another question about it shares its beginning (see cache/kept.py).
 
     A line end at the very end of a file or of stdin is the editor's or the shell's and not part of the prompt. With
     `chat` the text is a user's message. Raises InputError.
     """
-    parts = [] if argument in (None, STDIN) else [argument]
-    if file is not None:
-        parts.append(_without_line_end(read_text(file)))
+    parts = [] if file is None else [_without_line_end(read_text(file))]
+    if argument is not None and argument != STDIN:
+        parts.append(argument)
     if argument == STDIN or _is_piped():
         parts.append(_without_line_end(_read_stdin()))
     text = "\n".join(part for part in parts if part)

@@ -31,10 +31,10 @@ def lines(folder: Path, text: str) -> Path:
     return file
 
 
-def test_argument_file_and_stdin_follow_each_other(tmp_path: Path, pipe: Any) -> None:
+def test_file_argument_and_stdin_follow_each_other(tmp_path: Path, pipe: Any) -> None:
     assert read_prompt("one", None, chat=False) == Prompt(0, "one")
     pipe("drei é\r\n".encode())
-    assert read_prompt("one", lines(tmp_path, "two\n"), chat=False) == Prompt(0, "one\ntwo\ndrei é")
+    assert read_prompt("one", lines(tmp_path, "two\n"), chat=False) == Prompt(0, "two\none\ndrei é")
     pipe(b"three\n\n")
     assert read_prompt("-", None, chat=False) == Prompt(0, "three\n")
     pipe(b"three")
