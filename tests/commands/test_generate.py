@@ -67,7 +67,7 @@ def test_argument_and_stdin_make_one_prompt(helix: Helix, tmp_path: Path) -> Non
     (tmp_path / "text").write_text("b\n", encoding="utf-8")
     helix("generate", "a", "--file", str(tmp_path / "text"), stdin="c\n")
     helix("generate", "-", "--chat", stdin="hello")
-    assert helix.sessions[0].prompts[0].text == "a\nb\nc"
+    assert helix.sessions[0].prompts[0].text == "b\na\nc"
     assert helix.sessions[1].prompts[0].messages == ({"role": "user", "content": "hello"},)
 
 
