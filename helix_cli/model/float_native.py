@@ -3,7 +3,8 @@
 The weights stay as they are in the checkpoint, float32 or bfloat16, in one copy; rows and sums are float32. A row's
 sums run in one order whatever else is in the product, so that its result has the same bits in any company.
 
-Microseconds on two AVX2 cores, for 1 and 5 rows and weights that come from memory; the packed ones are oneDNN's.
+Microseconds on two AVX2 cores, for 1 and 5 rows and weights that come from memory, when this kernel was chosen; the
+packed ones are oneDNN's. `scripts/measure_kernels.py` measures the present ones.
 
     weights          packed float32    float32    bfloat16
     11264 x 2048     3288 / 4072    3361 / 3303    1892 / 2193
