@@ -28,6 +28,8 @@ class Trace:
     """When the request came in."""
     num_reused: int = 0
     """Prompt tokens whose keys and values were found in the cache."""
+    num_evicted: int = 0
+    """Kept positions of other texts that the cache gave up in the steps that this sequence was part of."""
     started: float | None = None
     """When the sequence was first part of a step."""
     first_token: float | None = None
@@ -107,6 +109,10 @@ class RequestStats:
     """Tokens of the prompt."""
     num_reused_tokens: int
     """Prompt tokens found in the cache, and therefore not computed."""
+    num_computed_tokens: int
+    """Prompt tokens that were not found, and therefore computed."""
+    num_evicted_tokens: int
+    """Kept tokens of other texts that the target's cache gave up while this one ran: they must be computed again."""
     num_tokens: int
     """Tokens generated, a final end-of-text token included."""
     ttft_s: float | None
@@ -198,6 +204,8 @@ def summarise(
     return RequestStats(
         num_prompt_tokens=trace.num_prompt_tokens,
         num_reused_tokens=trace.num_reused,
+        num_computed_tokens=trace.num_prompt_tokens - trace.num_reused,
+        num_evicted_tokens=trace.num_evicted,
         num_tokens=num_tokens,
         ttft_s=None if trace.first_token is None else trace.first_token - trace.submitted,
         tpot_s=tpot_s,

@@ -30,6 +30,7 @@ def summed(trace: Trace, context: int = 2048) -> RequestStats:
 def test_a_speculative_run_by_hand() -> None:
     trace = traced([(4, 2), (4, 4), (2, 0), (0, 0)], [(101.0, 1), (102.0, 3), (103.0, 5), (104.0, 1), (106.0, 1)])
     trace.num_reused = 16
+    trace.num_evicted = 48
     trace.record_time(0.5, 2.0, 0.25)
     trace.record_time(0.5, 1.0, 0.25)
     trace.record_blocks(2, 20)
@@ -38,7 +39,8 @@ def test_a_speculative_run_by_hand() -> None:
     trace.record_blocks(1, 16)
     stats = summed(trace)
     assert stats.num_tokens == 11
-    assert stats.num_reused_tokens == 16
+    assert (stats.num_reused_tokens, stats.num_computed_tokens) == (16, stats.num_prompt_tokens - 16)
+    assert stats.num_evicted_tokens == 48
     assert stats.ttft_s == pytest.approx(1.0)
     assert stats.tpot_s == pytest.approx(0.5)
     assert stats.tokens_per_second == pytest.approx(2.0)

@@ -42,6 +42,7 @@ class Engine:
         self._inbox: SimpleQueue[Sequence | int] = SimpleQueue()
         self._ids = itertools.count()
         self._aborted: list[Sequence] = []
+        self._num_evicted = 0
 
     @property
     def idle(self) -> bool:
@@ -166,8 +167,10 @@ class Engine:
         started, drafted, forwarding, forwarded = times
         now = perf_counter()
         draft_s, target_s, other_s = drafted - started, forwarded - forwarding, now - forwarded + forwarding - drafted
+        num_evicted = self._newly_evicted()
         for sequence in plan.sequences:
             sequence.trace.record_start(started)
+            sequence.trace.num_evicted += num_evicted
             sequence.trace.record_time(draft_s, target_s, other_s)
         only_decodes = all(row.length == row.num_logits for row in plan.rows)
         num_rows = sum(row.length for row in plan.rows)
@@ -186,6 +189,12 @@ class Engine:
         self.scheduler.depth.observe(step_times, rounds)
         for sequence in output.finished:
             self.scheduler.depth.forget(sequence.id)
+
+    def _newly_evicted(self) -> int:
+        """Kept positions that the target's cache has given up since the last step."""
+        cache = self.scheduler.cache
+        before, self._num_evicted = self._num_evicted, cache.pool.num_evicted
+        return (cache.pool.num_evicted - before) * cache.block_size
 
 
 def check_prompt(tokens: tuple[int, ...] | list[int], context: int, vocab_size: int) -> None:

@@ -66,6 +66,8 @@ def bar(share: float, ascii_only: bool) -> str:
 def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str, str]]:
     reused = f", {stats.num_reused_tokens} of them cached" if stats.num_reused_tokens else ""
     yield "prompt", f"{stats.num_prompt_tokens} tokens{reused}"
+    if stats.num_evicted_tokens:
+        yield "evicted", f"{stats.num_evicted_tokens} kept tokens of other texts"
     yield "answer", f"{stats.num_tokens} tokens, ended {end}"
     yield "speed", per_second(stats.tokens_per_second)
     yield "first token", seconds(stats.ttft_s)

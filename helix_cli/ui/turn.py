@@ -14,6 +14,8 @@ def turn_line(event: FinishedEvent) -> str:
     parts.append(f"first token {seconds(stats.ttft_s)}")
     if stats.num_reused_tokens:
         parts.append(f"{stats.num_reused_tokens} of {stats.num_prompt_tokens} prompt tokens reused")
+    if stats.num_evicted_tokens:
+        parts.append(f"{stats.num_evicted_tokens} kept tokens evicted")
     parts.extend(_draft_parts(stats))
     if event.finish_reason is FinishReason.ABORT:
         parts.append("stopped")

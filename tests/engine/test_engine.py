@@ -77,6 +77,16 @@ def test_a_shared_prompt_is_computed_once() -> None:
     assert second.sequence.trace.num_reused == 20
 
 
+def test_the_text_that_takes_kept_blocks_counts_them_as_evicted() -> None:
+    bench = build("none", num_blocks=12, max_sequences=1)
+    outcomes = bench.run(
+        [Request((2 + i, *range(3, 16), *range(3, 14)), SamplingParams(max_tokens=2)) for i in range(4)]
+    )
+    evicted = [one.sequence.trace.num_evicted for one in outcomes]
+    pool = bench.target_cache.pool
+    assert evicted[0] == 0 and sum(evicted) == pool.num_evicted * bench.target_cache.block_size > 0
+
+
 def test_abort_anywhere_leaves_nothing_behind() -> None:
     bench = build("model", max_sequences=2)
     ids = [bench.engine.add(request, RULE) for request in requests(3, max_tokens=30, ignore_eos=True)]
