@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from helix_cli.ui.console import Screen, visible
+from helix_cli.ui.progress_bar import ProgressBar
 from helix_cli.ui.tables import bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import ProgressColumn
 
 NAMING = 2
 """Columns that say what a row is about."""
 PIPE_WIDTH = 1000
 
 
-class MeasureProgress:
+class MeasureProgress(ProgressBar):
     """How many of `total` runs are done, the time left, and a line of figures."""
 
     def __init__(self, total: int, screen: Screen | None = None) -> None:
-        self._screen = screen or Screen.detect()
-        self._total = total
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        super().__init__(total, _columns, screen)
 
-    def __enter__(self) -> MeasureProgress:
-        """Show the bar, where somebody can see it."""
-        if self._screen.is_lively:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._progress = Progress(
-                TextColumn("{task.completed}/{task.total}"),
-                BarColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}", markup=False),
-                console=self._screen.rich_err(),
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._task = self._progress.add_task("warming up", total=self._total)
-            self._progress.start()
+    def __enter__(self) -> Self:
+        """Show the bar; the first thing to happen is a warm-up."""
+        super().__enter__()
+        self.update(line="warming up")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state standing."""
-        if self._progress is not None:
-            self._progress.stop()
 
     def advance(self, line: str) -> None:
         """One run more; `line` says how it stands."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=1, description=line)
+        self.update(1, line)
+
+
+def _columns() -> list[ProgressColumn]:
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    done, line = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.description}", markup=False)
+    return [done, BarColumn(), TimeRemainingColumn(), line]
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], shares: Sequence[float] = ()) -> None:

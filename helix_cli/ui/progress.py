@@ -6,68 +6,44 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from helix_cli.core import Event, TextEvent
 from helix_cli.stats import ratio
 from helix_cli.ui.console import Screen
+from helix_cli.ui.progress_bar import ProgressBar
 from helix_cli.ui.tables import per_second, percent
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import ProgressColumn
 
 _PATIENCE_S = 1.0
 """A wait that is over sooner needs no spinner."""
 
 
-class BatchProgress:
+class BatchProgress(ProgressBar):
     """How many texts of a batch are complete, how fast, and how much of the draft was accepted so far."""
 
     def __init__(self, total: int, screen: Screen | None = None) -> None:
         """A batch of `total` texts, shown on `screen` or on this process's stderr."""
-        self._screen = screen or Screen.detect()
-        self._total = total
+        super().__init__(total, _columns, screen, expand=True)
         self._num_tokens = self._num_drafted = self._num_accepted = 0
         self._started = time.perf_counter()
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
 
-    def __enter__(self) -> BatchProgress:
+    def __enter__(self) -> Self:
         """Start the clock and show the bar."""
         self._started = time.perf_counter()
-        if self._screen.is_lively:
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            # Rich would send what others print to stdout to its own console, which is stderr.
-            self._progress = Progress(
-                TextColumn("{task.completed}/{task.total} {task.description}", markup=False),
-                BarColumn(bar_width=None),
-                console=self._screen.rich_err(),
-                expand=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._task = self._progress.add_task("", total=self._total)
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state standing."""
-        if self._progress is not None:
-            self._progress.stop()
+        return super().__enter__()
 
     def advance(self, event: Event) -> None:
         """Count one event."""
         if isinstance(event, TextEvent):
             self._num_tokens += len(event.pieces)
-            self._show(num_done=0)
+            self.update(line=self.line)
         else:
             self._num_drafted += event.stats.num_drafted
             self._num_accepted += event.stats.num_accepted
-            self._show(num_done=1)
+            self.update(1, self.line)
 
     @property
     def line(self) -> str:
@@ -76,9 +52,11 @@ class BatchProgress:
         rate = ratio(self._num_accepted, self._num_drafted)
         return speed if rate is None else f"{speed}, {percent(rate)} accepted"
 
-    def _show(self, num_done: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=num_done, description=self.line)
+
+def _columns() -> list[ProgressColumn]:
+    from rich.progress import BarColumn, TextColumn
+
+    return [TextColumn("{task.completed}/{task.total} {task.description}", markup=False), BarColumn(bar_width=None)]
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from helix_cli.ui.console import Screen, notice, visible
+from helix_cli.ui.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import ProgressColumn
 
 Row = tuple[str, str, str, str]
 """(group, id, result, reason)."""
@@ -19,68 +20,50 @@ STYLES = {"pass": "green", "tie": "yellow", "fail": "bold red", "skipped": "dim"
 PIPE_WIDTH = 1000
 
 
-class ValidationProgress:
+class ValidationProgress(ProgressBar):
     """Which check runs, how many are done, and a line for every group that is complete."""
 
     def __init__(self, total: int, screen: Screen | None = None) -> None:
         """`total` checks, shown on `screen` or on this process's stderr."""
-        self._screen = screen or Screen.detect()
-        self._total = total
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        super().__init__(total, _columns, screen, transient=True)
         self._group: str | None = None
         self._results: Counter[str] = Counter()
-
-    def __enter__(self) -> ValidationProgress:
-        """Show the bar, where somebody can see it."""
-        if self._screen.is_lively:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-            self._progress = Progress(
-                TextColumn("{task.completed}/{task.total}"),
-                BarColumn(bar_width=20),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}", markup=False),
-                console=self._screen.rich_err(),
-                redirect_stdout=False,
-                redirect_stderr=False,
-                transient=True,
-            )
-            self._task = self._progress.add_task("", total=self._total)
-            self._progress.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The last group's line."""
         self._end_group()
-        if self._progress is not None:
-            self._progress.stop()
+        super().__exit__(kind, error, trace)
 
     def begin(self, group: str, id: str) -> None:
         """This check runs now."""
         if group != self._group:
             self._end_group()
             self._group = group
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=id)
+        self.update(line=id)
 
     def end(self, result: str) -> None:
         """It has ended so."""
         self._results[result] += 1
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task)
+        self.update(1)
 
     def _end_group(self) -> None:
         if self._group is None or not self._results:
             return
         line = f"{self._group}: {counted(self._results)}"
-        if self._progress is not None:
-            self._progress.console.print(line)
+        if self.is_shown:
+            self.print(line)
         else:
             notice(line)
         self._results.clear()
+
+
+def _columns() -> list[ProgressColumn]:
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+    done, line = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.description}", markup=False)
+    return [done, BarColumn(bar_width=20), TimeElapsedColumn(), line]
 
 
 def counted(results: Counter[str]) -> str:
