@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from helix_cli.native.compile import Function, open_function, pointer
+from helix_cli.native.weight_memory import empty_weights
 
 SOURCE = "int8_product.c"
 WIDTH, PAIR, OFFSET = 32, 2, 128
@@ -39,8 +40,9 @@ class Native:
         filled = functional.pad(values, (0, -columns % WIDTH, 0, -rows % PAIR))
         # As unsigned bytes, adding 128 is the same as turning the highest bit over.
         unsigned = filled.view(torch.uint8).bitwise_xor(OFFSET)
-        tiles = unsigned.view(len(filled) // PAIR, PAIR, -1, WIDTH).transpose(1, 2).contiguous()
-        return _Packed(tiles, scales.float().contiguous())
+        tiles = unsigned.view(len(filled) // PAIR, PAIR, -1, WIDTH).transpose(1, 2)
+        weights = empty_weights(tuple(tiles.shape), tiles.dtype).copy_(tiles)
+        return _Packed(weights, scales.float().contiguous())
 
     def multiply(self, x: Tensor, packed: _Packed, bias: Tensor | None, added: Tensor | None) -> Tensor:
         x, added = x.contiguous(), None if added is None else added.contiguous()

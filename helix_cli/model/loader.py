@@ -19,7 +19,7 @@ from helix_cli.model.decoder import Decoder, Layer
 from helix_cli.model.fields import DOWNLOAD_AGAIN
 from helix_cli.model.linear import Product
 from helix_cli.model.norm import RMSNorm
-from helix_cli.model.products import float_product
+from helix_cli.model.products import Room, float_product, room_for
 from helix_cli.model.rope import RotaryTable, head_order
 from helix_cli.model.weights import Weights
 
@@ -98,22 +98,29 @@ class Matrix:
     read: Callable[[str], Tensor | None]
     names: list[str]
     order: Tensor | None
+    is_held: bool = False
+    """The tensor is in memory anyway, so that a copy would be a second one."""
 
-    def weight(self) -> Tensor:
-        """[out, in]."""
-        whole = self._stacked("weight")
-        assert whole is not None, self.names
-        return whole
+    def weight(self, room: Room | None = None) -> Tensor:
+        """[out, in]; in a tensor that `room` makes, if it is given."""
+        parts = self._parts("weight")
+        assert parts, self.names
+        if room is None or self.is_held:
+            return self._ordered(parts[0] if len(parts) == 1 else torch.cat(parts))
+        out = room((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
+        if self.order is None:
+            return torch.cat(parts, out=out)
+        return torch.index_select(torch.cat(parts), 0, self.order, out=out)
 
     def bias(self) -> Tensor | None:
         """[out], if there is one."""
-        return self._stacked("bias")
+        parts = self._parts("bias")
+        return self._ordered(torch.cat(parts)) if parts else None
 
-    def _stacked(self, kind: str) -> Tensor | None:
-        parts = [part for name in self.names if (part := self.read(f"{name}.{kind}")) is not None]
-        if not parts:
-            return None
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    def _parts(self, kind: str) -> list[Tensor]:
+        return [part for name in self.names if (part := self.read(f"{name}.{kind}")) is not None]
+
+    def _ordered(self, whole: Tensor) -> Tensor:
         return whole if self.order is None else whole.index_select(0, self.order)
 
 
@@ -146,7 +153,10 @@ class Loader:
     @cached_property
     def embedding(self) -> Tensor:
         """[vocab_size, hidden], in the number type of the computation."""
-        return self._read(EMBEDDING)
+        values = self._read(EMBEDDING)
+        if not self._shape.tied:
+            return values
+        return room_for(self._dtype, self._backend)(tuple(values.shape), dtype=values.dtype).copy_(values)
 
     def assemble(self, layers: tuple[Layer, ...], head: Product) -> Decoder:
         """A decoder of these parts."""
@@ -200,11 +210,12 @@ class Loader:
         if tied and HEAD in self._weights and not torch.equal(self._read(HEAD), self.embedding):
             raise ModelError(f"config.json ties the head to the embedding, but {HEAD} differs from it.", DOWNLOAD_AGAIN)
         name = (EMBEDDING if tied else HEAD).removesuffix(".weight")
-        return (build or self.in_float)("head", Matrix(self._read_matrix, [name], None))
+        is_held = tied and self._matrices == self._dtype
+        return (build or self.in_float)("head", Matrix(self._read_matrix, [name], None, is_held))
 
     def in_float(self, _: str, matrix: Matrix) -> Product:
         """A matrix in float."""
-        return self.float_product(matrix.weight(), matrix.bias())
+        return self.float_product(matrix.weight(room_for(self._matrices, self._backend)), matrix.bias())
 
     def float_product(self, weight: Tensor, bias: Tensor | None) -> Product:
         """The product with a matrix [out, in], by the device's kernel for it."""

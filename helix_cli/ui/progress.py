@@ -39,11 +39,15 @@ class BatchProgress(ProgressBar):
         """Count one event."""
         if isinstance(event, TextEvent):
             self._num_tokens += len(event.pieces)
-            self.update(line=self.line)
+            self._show(0)
         else:
             self._num_drafted += event.stats.num_drafted
             self._num_accepted += event.stats.num_accepted
-            self.update(1, self.line)
+            self._show(1)
+
+    def _show(self, num_done: int) -> None:
+        if self.is_shown:
+            self.update(num_done, self.line)
 
     @property
     def line(self) -> str:
