@@ -42,8 +42,9 @@ class Masks:
         return kept[:, kept.shape[1] - columns :]
 
     def _make(self, length: int, before: int, window: int | None, copies: int) -> Tensor:
-        queries = torch.arange(before, before + length, device=self._device).unsqueeze(1)
-        keys = torch.arange(before + length, device=self._device)
+        # Positions fit 32 bits, and not every GPU computes with 64.
+        queries = torch.arange(before, before + length, dtype=torch.int32, device=self._device).unsqueeze(1)
+        keys = torch.arange(before + length, dtype=torch.int32, device=self._device)
         hidden = keys > queries
         if window is not None:
             hidden |= keys <= queries - window

@@ -54,9 +54,11 @@ class TorchPaged:
         self.keys_values = [layer.unsqueeze(1).unbind(0) for layer in layers]
         self.block_size = block_size
         self.heads = heads
+        self.fused = fused
         self.attention = fused_attention if fused else plain_attention
         self.device = layers[0].device
-        self.masks = Masks(layers[0].dtype, self.device)
+        # A mask has the number type of what it is added to: devices differ in how they take two.
+        self.masks = Masks(layers[0].dtype if fused else torch.float32, self.device)
 
     def plan(self, spans: Sequence[Span]) -> TorchPlan:
         return TorchPlan(self, spans)
@@ -121,7 +123,7 @@ class TorchPlan:
         if window is not None and before + length <= window:
             window = None
         if length > FOLDED_TOKENS:
-            if before == 0 and window is None:
+            if before == 0 and window is None and self._kernel.fused:
                 return None, True
             return self._kernel.masks.get(length, before, window), False
         return self._kernel.masks.get(length, before, window, self._kernel.heads.group), False
@@ -164,12 +166,13 @@ def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor 
 
 
 def plain_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """The same as a chain of products, for devices without the kernel; the softmax is taken in float32."""
+    """The same as a chain of products, for devices without the kernel; the softmax is taken in float32.
+
+    Always with a mask where one is needed: `causal` is for the kernel, which needs none.
+    """
+    assert not causal
     # Scaled before the product: a float16 product of large queries and keys overflows.
     scores = torch.matmul(queries * queries.shape[-1] ** -0.5, keys.transpose(-2, -1)).float()
-    if causal:
-        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(hidden, float("-inf"))
-    elif mask is not None:
+    if mask is not None:
         scores = scores + mask
     return torch.matmul(torch.softmax(scores, -1).to(values.dtype), values)

@@ -85,7 +85,7 @@ def products(subject: Subject) -> Outcome:
         weight = torch.randn(48, 256, generator=generator).to(dtype)
         rows = torch.randn(5, 256, generator=generator).to(dtype)
         product = float_product(weight.to(subject.backend.device), None, subject.backend)
-        found = product(rows.to(subject.backend.device)).double().cpu()
+        found = product(rows.to(subject.backend.device)).cpu().double()
         wanted = rows.double() @ weight.double().t()
         name = str(dtype).removeprefix("torch.")
         errors[name] = float((found - wanted).abs().max() / wanted.std())

@@ -49,7 +49,7 @@ def target_law(
         table.num_computed = len(prompt) if text else 0
         logits = runner.forward([Row(table, list(tokens[table.num_computed :]), num_logits=1)])
         cache.free(table)
-        chances = probabilities(adjust(logits, params, tokens))[0].double()
+        chances = probabilities(adjust(logits, params, tokens))[0].cpu().double()
         return [(int(token), float(chances[token])) for token in chances.nonzero().flatten()]
 
     open_texts: dict[Text, float] = {(): 1.0}

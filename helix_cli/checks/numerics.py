@@ -42,7 +42,7 @@ class Difference:
     @classmethod
     def between(cls, first: Sequence[Tensor], second: Sequence[Tensor]) -> Difference:
         """Of logits [n, V] of several texts."""
-        one, other = torch.cat(list(first)).float(), torch.cat(list(second)).float()
+        one, other = (torch.cat(list(texts)).cpu().float() for texts in (first, second))
         tops, others = one.argmax(-1), other.argmax(-1)
         flips = (tops != others).nonzero().flatten()
         margins = one[flips, tops[flips]] - one[flips, others[flips]]

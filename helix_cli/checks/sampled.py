@@ -52,7 +52,7 @@ def real_world(subject: Subject) -> World:
     for length in range(3):
         for tokens in itertools.product(likeliest, repeat=length):
             text = [*prompt, *tokens]
-            pair = [scores(model, text, len(text) - 1, 1)[0].double().cpu() for model in (subject.target, draft)]
+            pair = [scores(model, text, len(text) - 1, 1)[0].cpu().double() for model in (subject.target, draft)]
             rows.append([logits[likeliest] for logits in pair])
     remaining = iter(rows)
 

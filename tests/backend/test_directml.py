@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from helix_cli.backend import directml, open_backend
 from helix_cli.errors import DeviceError
+from tests.backend.pretend import Package, directml_backend, install_directml
 
-
-class Package(SimpleNamespace):
-    """A torch_directml whose first adapter is the CPU."""
-
-    def device(self, index: int) -> torch.device:
-        """What the real one does without a GPU, for any other index."""
-        if index:
-            raise RuntimeError("Unknown error -198898192")
-        return torch.device("cpu")
-
-    def device_name(self, index: int) -> str:
-        """Padded with zeros, as the real one."""
-        return "Radeon\0\0"
-
-
-def install(monkeypatch: pytest.MonkeyPatch, loads: object) -> None:
-    """Make the package look installed; importing it gives or raises `loads`."""
-    monkeypatch.setattr(directml, "is_present", lambda: True)
-
-    def load(name: str) -> object:
-        if isinstance(loads, Exception):
-            raise loads
-        return loads
-
-    monkeypatch.setattr(directml, "importlib", SimpleNamespace(import_module=load))
+CPU = torch.device("cpu")
 
 
 def reason(name: str = "directml") -> DeviceError:
@@ -46,50 +22,76 @@ def reason(name: str = "directml") -> DeviceError:
 
 
 @pytest.mark.parametrize(
-    ("python", "system", "expected"),
+    ("python", "system", "message", "hint"),
     [
-        ((3, 12), "win32", "pip install"),
-        ((3, 13), "win32", "Python 3.11 or 3.12"),
-        ((3, 11), "darwin", "no build for darwin"),
+        ((3, 12), "win32", "torch-directml is not installed.", "pip install helix-cli[directml]"),
+        ((3, 13), "win32", "torch-directml has no build for Python 3.13.", "Python 3.11 or 3.12"),
+        ((3, 11), "darwin", "torch-directml has no build for darwin.", "another --device"),
     ],
 )
-def test_not_installed(monkeypatch: pytest.MonkeyPatch, python: tuple[int, int], system: str, expected: str) -> None:
+def test_not_installed(
+    monkeypatch: pytest.MonkeyPatch, python: tuple[int, int], system: str, message: str, hint: str
+) -> None:
     monkeypatch.setattr(directml, "is_present", lambda: False)
     monkeypatch.setattr(sys, "version_info", (*python, 0))
     monkeypatch.setattr(sys, "platform", system)
     error = reason()
-    assert error.message == "torch-directml is not installed."
-    assert expected in error.hint
+    assert error.message == message
+    assert hint in error.hint
 
 
-def test_beside_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, ImportError("undefined symbol: _ZNK3c10"))
+@pytest.mark.parametrize("loads", [ImportError("undefined symbol: _ZNK3c10"), OSError("WinError 127"), RuntimeError()])
+def test_beside_another_torch(monkeypatch: pytest.MonkeyPatch, loads: Exception) -> None:
+    install_directml(monkeypatch, loads)
     monkeypatch.setattr(torch, "__version__", "2.13.0+cpu")
     assert reason().message == "torch-directml needs PyTorch 2.4.1, not 2.13.0."
 
 
-def test_without_directx(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, OSError("libd3d12.so: cannot open shared object file"))
+@pytest.mark.parametrize(
+    ("loads", "message", "hint"),
+    [
+        (
+            OSError("libd3d12.so: cannot open shared object file: No such file or directory"),
+            "This system has no DirectX 12: libd3d12.so: cannot open shared object file",
+            "WSL 2",
+        ),
+        (
+            ImportError("cannot import name 'torch_directml_native'"),
+            "torch-directml is not installed whole: cannot import name",
+            "pip install helix-cli[directml]",
+        ),
+        (RuntimeError("Unknown error -1\nmore"), "DirectX 12 does not start: Unknown error -1.", "graphics driver"),
+    ],
+)
+def test_each_failure_to_load_has_its_own_reason(
+    monkeypatch: pytest.MonkeyPatch, loads: Exception, message: str, hint: str
+) -> None:
+    install_directml(monkeypatch, loads)
     monkeypatch.setattr(torch, "__version__", "2.4.1")
     error = reason()
-    assert "libd3d12.so" in error.message
-    assert "DirectX 12" in error.hint
+    assert error.message.startswith(message)
+    assert hint in error.hint
+
+
+def test_no_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_directml(monkeypatch, Package(CPU, None))
+    assert reason().message == "DirectML finds no DirectX 12 adapter: Unknown error -198898192."
+    install_directml(monkeypatch, Package(CPU, 0))
+    assert reason().message == "DirectML finds no DirectX 12 adapter."
+    install_directml(monkeypatch, Package(CPU))
+    error = reason("directml:1")
+    assert error.message == "There is no DirectX adapter number 1: DirectML sees 1, counted from 0."
+    assert "directml:0" in error.hint
 
 
 def test_a_device_object_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Package())
-    assert "adapter 1: Unknown error -198898192" in reason("directml:1").message
-
-    def fails(device: torch.device) -> None:
-        raise RuntimeError("Unknown error -1")
-
-    monkeypatch.setattr(directml, "check_works", fails)
-    assert "adapter 0: Unknown error -1" in reason().message
+    # Memory that does not exist can be had, and added to; only copying back shows it.
+    install_directml(monkeypatch, Package(torch.device("meta")))
+    assert reason().message.startswith("DirectX adapter 0 fails: ")
 
 
 def test_bfloat16_never_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, Package())
-    backend = open_backend("directml")
+    backend = directml_backend(monkeypatch, CPU)
     assert backend.description == "Radeon (DirectML)"
     assert backend.choose_dtype("auto", torch.bfloat16) == torch.float16
     with pytest.raises(DeviceError, match="bfloat16"):

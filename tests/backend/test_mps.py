@@ -5,24 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helix_cli.backend import mps, open_backend
+from helix_cli.backend import open_backend
 from helix_cli.errors import DeviceError
-
-GIB = 2**30
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch, built: bool = True, available: bool = True, error: str = "") -> None:
-    """Make PyTorch say that it has a Metal GPU, or not."""
-    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
-    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 * GIB)
-    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 2 * GIB)
-
-    def works(device: torch.device) -> None:
-        if error:
-            raise RuntimeError(error)
-
-    monkeypatch.setattr(mps, "check_works", works)
+from tests.backend.pretend import GIB, install_mps
 
 
 def reason(name: str = "mps") -> str:
@@ -33,18 +18,18 @@ def reason(name: str = "mps") -> str:
 
 
 def test_each_thing_that_can_be_missing_has_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, built=False, available=False)
+    install_mps(monkeypatch, built=False, available=False)
     assert "built without Metal" in reason()
-    pretend(monkeypatch, available=False)
+    install_mps(monkeypatch, available=False)
     assert "no Metal GPU" in reason()
-    pretend(monkeypatch, error="out of memory")
+    install_mps(monkeypatch, error="out of memory")
     assert reason() == "The Apple GPU fails: out of memory."
-    pretend(monkeypatch)
+    install_mps(monkeypatch)
     assert "mps:1" in reason("mps:1")
 
 
 def test_sixteen_bit_checkpoints_run_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch)
+    install_mps(monkeypatch)
     backend = open_backend("mps")
     assert backend.choose_dtype("auto", torch.bfloat16) == torch.float16
     assert backend.choose_dtype("auto", torch.float32) == torch.float32
@@ -55,7 +40,7 @@ def test_sixteen_bit_checkpoints_run_in_float16(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_older_pytorch_does_not_know_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch)
+    install_mps(monkeypatch)
     monkeypatch.delattr(torch.mps, "recommended_max_memory")
     backend = open_backend("mps")
     assert (backend.description, backend.free_memory()) == ("Apple GPU (Metal)", None)
