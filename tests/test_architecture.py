@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("pools", "sampling_choice", "depth_choice", "vocabulary_choice"),
     ("session", "assembly", "rewiring"),
     ("chat", "bench", "checks"),
+    ("candidates",),
     ("commands",),
     ("app",),
     ("__main__",),
