@@ -18,7 +18,7 @@ from helix_cli.draft.profile import keep_profile
 from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.errors import ConfigError, HelixError, InputError, ModelError
+from helix_cli.errors import ConfigError, HelixError, InputError
 from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
@@ -34,8 +34,9 @@ from helix_cli.sampling_choice import sampling_params
 from helix_cli.sections import DraftSection, ModelSection
 from helix_cli.session import SessionInfo, StopFlag, Wired, prompt_tokens
 from helix_cli.storage import Storage
-from helix_cli.tokenizer import Tokenizer, first_difference
+from helix_cli.tokenizer import Tokenizer
 from helix_cli.verify.choose import choose_rule
+from helix_cli.vocabulary_choice import VocabularyChoice, choose_vocabulary, side_of
 
 ASSETS = Path(__file__).parent / "assets"
 DEMO_PAIR = ASSETS / "demo"
@@ -71,6 +72,8 @@ class Loaded:
     weights: str
     runners: list[ModelRunner]
     """The target's, and that of the model that drafts, where there is one."""
+    vocabulary: VocabularyChoice | None
+    """How a second model talks of the text, where one drafts."""
     stop_flag: StopFlag
 
 
@@ -85,8 +88,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
     check_early_exit(config, target.architecture)
     phases.end("checkpoint")
     tokenizer = Tokenizer(target.path, _template(config.model.template))
-    if draft is not None:
-        require_same_tokenizer(tokenizer, draft.path)
+    vocabulary = None if draft is None else vocabulary_of_pair(config, tokenizer, target, draft)
     _check_prompts(tokenizer, target.architecture, prompts)
     phases.end("tokenizer")
     backend = open_backend(config.backend.device, config.backend.threads)
@@ -94,7 +96,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
 
     stop_flag = StopFlag()
     storage = Storage()
-    opener = ModelOpener(backend, storage, lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
+    opener = ModelOpener(backend, storage, calibration_ids)
     decoder, weights = _load(opener, target, config.model, is_draft=False)
     drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
     # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
@@ -102,9 +104,10 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
     plain, decoder = decoder, exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
-    engine, keep_profile = build_engine(config, runners, defaults, backend, storage, (weights, draft_weights))
+    formats = weights, draft_weights
+    engine, keep_profile = build_engine(config, runners, defaults, backend, storage, formats, vocabulary)
     models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
-    kept_prompts = keep_prompts(config, models, runners, storage)
+    kept_prompts = keep_prompts(config, models, runners, storage, vocabulary)
     if kept_prompts is not None:
         for prompt in prompts:
             kept_prompts.restore(prompt_tokens(tokenizer, prompt))
@@ -118,6 +121,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
         dtype=str(decoder.dtype).removeprefix("torch."),
         weights=weights,
         draft_weights=draft_weights,
+        vocabulary=None if vocabulary is None else vocabulary.facts(params.temperature),
         exact=exactness.is_on,
         exact_reason=exactness.reason,
         drafter=config.draft.kind,
@@ -131,8 +135,15 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
         startup=phases.to_dict(),
         config=config.effective(),
     )
-    loaded = Loaded(config, target, tokenizer, defaults, backend, storage, opener, plain, weights, runners, stop_flag)
+    loaded = Loaded(
+        config, target, tokenizer, defaults, backend, storage, opener, plain, weights, runners, vocabulary, stop_flag
+    )
     return loaded, Wired(engine, params, config.verify.rule, info, kept_prompts, keep_profile)
+
+
+def calibration_ids(path: Path) -> list[int]:
+    """Ordinary text in the tokens of the checkpoint in `path`, which need not be the target's."""
+    return Tokenizer(path).encode(CALIBRATION.read_text(encoding="utf-8"))
 
 
 def _template(file: str | None) -> str | None:
@@ -156,14 +167,13 @@ def draft_source(config: Config) -> Source | None:
     return find_source(draft.path, "draft") if draft.kind in WITH_A_MODEL and draft.path else None
 
 
-def require_same_tokenizer(tokenizer: Tokenizer, draft_path: Path) -> None:
-    """Raises ModelError. Content decides, not size: checkpoints pad equal vocabularies differently."""
-    difference = first_difference(tokenizer, Tokenizer(draft_path))
-    if difference is not None:
-        raise ModelError(
-            f"The draft's tokenizer is not the target's: {difference}.",
-            "Choose a draft of the same family, or --drafter ngram, which needs none.",
-        )
+def vocabulary_of_pair(config: Config, tokenizer: Tokenizer, target: Source, draft: Source) -> VocabularyChoice:
+    """How the draft talks of the target's text; `tokenizer` is the target's. Raises ModelError where it cannot."""
+    sides = (
+        side_of(source.path, known, source.architecture.vocab_size)
+        for source, known in ((target, tokenizer), (draft, Tokenizer(draft.path)))
+    )
+    return choose_vocabulary(config.draft.vocabulary, *sides)
 
 
 def check_early_exit(config: Config, target: Architecture) -> None:
@@ -216,11 +226,20 @@ def build_runner(config: Config, decoder: Decoder, num_blocks: int, stop_flag: S
 
 
 def keep_prompts(
-    config: Config, models: dict[str, tuple[Path, str | None]], runners: list[ModelRunner], storage: Storage
+    config: Config,
+    models: dict[str, tuple[Path, str | None]],
+    runners: list[ModelRunner],
+    storage: Storage,
+    vocabulary: VocabularyChoice | None,
 ) -> KeptPrompts | None:
-    """The prompts on disk that belong to these models, if the config asks for them; `models` by role, with weights."""
+    """The prompts on disk that belong to these models, if the config asks for them; `models` by role, with weights.
+
+    Of a draft with other ids nothing is kept: a prompt's K/V are found again by the target's.
+    """
     if not (config.cache.persist or config.cache.prompt_cache):
         return None
+    if vocabulary is not None and vocabulary.of is not None:
+        runners = runners[:1]
     caches, names = {}, []
     for (role, (path, weights)), runner in zip(models.items(), runners, strict=False):
         decoder = runner.decoder
@@ -236,6 +255,7 @@ def build_engine(
     backend: Backend,
     storage: Storage,
     weights: tuple[str, str | None],
+    vocabulary: VocabularyChoice | None,
 ) -> tuple[Engine, Callable[[], None]]:
     """A scheduler, a drafter and an engine over the runners, which keep what their caches hold.
 
@@ -251,6 +271,7 @@ def build_engine(
         ngram_min=config.draft.ngram_min,
         ngram_max=config.draft.ngram_max,
         runner=runners[1] if len(runners) > 1 else None,
+        vocabulary_of=None if vocabulary is None else vocabulary.of,
     )
     scheduler = Scheduler(
         runners[0].cache,

@@ -22,6 +22,7 @@ DRAFTERS_USING: Final[Mapping[str, tuple[str, ...]]] = {
     "path": ("model", "auto"),
     "dtype": ("model", "auto"),
     "weights": ("model", "auto"),
+    "vocabulary": ("model", "auto"),
     "k": ("ngram", "model", "early_exit", "auto"),
     "layers": ("early_exit",),
     "ngram_max": ("ngram", "auto"),

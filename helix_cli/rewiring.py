@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from helix_cli.assembly import (
     Loaded,
@@ -12,7 +13,7 @@ from helix_cli.assembly import (
     draft_decoder,
     draft_source,
     keep_prompts,
-    require_same_tokenizer,
+    vocabulary_of_pair,
 )
 from helix_cli.cache.kept import KeptPrompts
 from helix_cli.config import Config
@@ -22,6 +23,19 @@ from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling_choice import sampling_params
 from helix_cli.session import Wired
 from helix_cli.verify.choose import choose_rule
+from helix_cli.vocabulary_choice import VocabularyChoice
+
+
+class _Draft(NamedTuple):
+    """What belongs to the model that drafts, if there is one."""
+
+    runners: list[ModelRunner]
+    """The target's, and its own."""
+    weights: str | None
+    """How they are stored."""
+    vocabulary: VocabularyChoice | None
+    kept_prompts: KeptPrompts | None
+    """The prompts on disk that belong to both models."""
 
 
 class Rewiring:
@@ -36,32 +50,35 @@ class Rewiring:
         _check_same_target(loaded.config, config)
         params = sampling_params(config, loaded.defaults)
         rule = choose_rule(config.verify.rule, params)
-        runners, draft_weights, kept_prompts = loaded.runners, wired.info.draft_weights, wired.kept_prompts
+        draft = _Draft(loaded.runners, wired.info.draft_weights, loaded.vocabulary, wired.kept_prompts)
         if _drafting_model(config) != _drafting_model(loaded.config):
-            runners, draft_weights, kept_prompts = self._with_draft(config)
-        weights = loaded.weights, draft_weights
+            draft = self._open_draft(config)
+        weights = loaded.weights, draft.weights
         wired.keep_profile()
-        engine, keep_profile = build_engine(config, runners, loaded.defaults, loaded.backend, loaded.storage, weights)
+        engine, keep_profile = build_engine(
+            config, draft.runners, loaded.defaults, loaded.backend, loaded.storage, weights, draft.vocabulary
+        )
         info = replace(
             wired.info,
             draft=config.draft.path if config.draft.kind in WITH_A_MODEL else None,
-            draft_weights=draft_weights,
+            draft_weights=draft.weights,
+            vocabulary=None if draft.vocabulary is None else draft.vocabulary.facts(params.temperature),
             drafter=config.draft.kind,
             k=0 if config.draft.kind == "none" else config.draft.k,
             rule=rule.name,
             config=config.effective(),
         )
-        self._loaded = replace(loaded, config=config, runners=runners)
-        return Wired(engine, params, config.verify.rule, info, kept_prompts, keep_profile)
+        self._loaded = replace(loaded, config=config, runners=draft.runners, vocabulary=draft.vocabulary)
+        return Wired(engine, params, config.verify.rule, info, draft.kept_prompts, keep_profile)
 
-    def _with_draft(self, config: Config) -> tuple[list[ModelRunner], str | None, KeptPrompts | None]:
-        """The target's runner with that of the config's draft model, newly loaded; how its weights are stored; and the
-        prompts on disk that belong to both."""
+    def _open_draft(self, config: Config) -> _Draft:
+        """The config's draft model, newly loaded."""
         loaded = self._loaded
         target = loaded.runners[0]
         source = draft_source(config)
+        vocabulary = None
         if source is not None:
-            require_same_tokenizer(loaded.tokenizer, source.path)
+            vocabulary = vocabulary_of_pair(config, loaded.tokenizer, loaded.source, source)
         check_early_exit(config, target.decoder.architecture)
         drafting, draft_weights = draft_decoder(config, loaded.target, loaded.weights, source, loaded.opener)
         runners = [target]
@@ -71,14 +88,15 @@ class Rewiring:
             "target": (loaded.source.path, loaded.weights),
             "draft": ((source or loaded.source).path, draft_weights),
         }
-        return runners, draft_weights, keep_prompts(config, models, runners, loaded.storage)
+        kept_prompts = keep_prompts(config, models, runners, loaded.storage, vocabulary)
+        return _Draft(runners, draft_weights, vocabulary, kept_prompts)
 
 
 def _drafting_model(config: Config) -> tuple[object, ...]:
     """What decides which model drafts."""
     draft = config.draft
     if draft.kind in WITH_A_MODEL:
-        return (draft.path, draft.dtype, draft.weights)
+        return (draft.path, draft.dtype, draft.weights, draft.vocabulary)
     return (draft.layers,) if draft.kind == "early_exit" else ()
 
 

@@ -12,6 +12,7 @@ from helix_cli.drafter_choice import DEMO, WITHOUT_A_MODEL
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Weights = Literal["auto", "float32", "bfloat16", "int8"]
 DrafterKind = Literal["none", "ngram", "model", "early_exit", "auto"]
+VocabularyName = Literal["auto", "shared", "text"]
 RuleName = Literal["auto", "greedy", "token", "block", "coupled"]
 AUTO: Final = "auto"
 MAX_FIXED_DEPTH: Final = 64
@@ -101,6 +102,12 @@ class DraftSection(Section):
         default="auto",
         description="How the draft model's matrices are stored; auto takes the fastest format, int8 too, because a "
         "draft cannot change what is said.",
+    )
+    vocabulary: VocabularyName = Field(
+        default="auto",
+        description="How a draft with another tokenizer talks to its target: shared restricts it to the tokens that "
+        "both have, text lets it write freely and tokenises its text anew; auto takes text at temperature 0 and "
+        "shared else.",
     )
     k: Annotated[int | str, BeforeValidator(_depth)] = Field(
         default=AUTO,

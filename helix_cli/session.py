@@ -36,6 +36,8 @@ class SessionInfo:
     """How the target's matrices are stored."""
     draft_weights: str | None
     """The same of the model that drafts; None where none does."""
+    vocabulary: dict[str, Any] | None
+    """How a second model talks to the target (same, mapped, shared or text) and how much their vocabularies share."""
     exact: bool
     exact_reason: str
     drafter: str

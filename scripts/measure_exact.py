@@ -38,7 +38,7 @@ PASSES = (("plain", 1), ("verify", 5))
 
 def open_decoder(path: Path, weights: str, backend: Backend) -> Decoder:
     """The target of `path` with one format of weights."""
-    opener = ModelOpener(backend, Storage(), lambda: Tokenizer(path).encode(CALIBRATION.read_text(encoding="utf-8")))
+    opener = ModelOpener(backend, Storage(), lambda _: Tokenizer(path).encode(CALIBRATION.read_text(encoding="utf-8")))
     return opener.open(path, read_architecture(path), ModelChoice("auto", weights, is_draft=False))[0]
 
 

@@ -114,7 +114,7 @@ def main() -> None:
     tokens = tokenizer.encode("\n".join(texts))
     with TemporaryDirectory() as kept:
         calibration = tokenizer.encode(CALIBRATION.read_text(encoding="utf-8"))
-        opener = ModelOpener(open_backend("cpu"), Storage(Path(kept)), lambda: calibration)
+        opener = ModelOpener(open_backend("cpu"), Storage(Path(kept)), lambda path: calibration)
         plain, rounded = (
             opener.open(options.model, shape, ModelChoice("float32", weights, False))[0]
             for weights in ("float32", "int8")

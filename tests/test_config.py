@@ -181,24 +181,40 @@ FILE_WITH_A_DRAFT = "model: {path: org/target}\ndraft: {kind: model, path: org/d
 @pytest.mark.parametrize(
     ("overrides", "draft", "num_notes"),
     [
-        ([], {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "k": 7}, 0),
-        (["draft.k=2"], {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "k": 2}, 0),
-        (["draft.path=x"], {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "k": 7}, 0),
+        (
+            [],
+            {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "vocabulary": "auto", "k": 7},
+            0,
+        ),
+        (
+            ["draft.k=2"],
+            {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "vocabulary": "auto", "k": 2},
+            0,
+        ),
+        (
+            ["draft.path=x"],
+            {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "vocabulary": "auto", "k": 7},
+            0,
+        ),
         (["draft.kind=none"], {"kind": "none"}, 0),
         (["draft.kind=early_exit"], {"kind": "early_exit", "k": 7, "layers": None}, 0),
         (
             ["model.path=org/target"],
-            {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "k": 7},
+            {"kind": "model", "path": "org/draft", "dtype": "float32", "weights": "auto", "vocabulary": "auto", "k": 7},
             0,
         ),
         (["model.path=other"], {"kind": "ngram", "k": 7, "ngram_max": 8, "ngram_min": 2}, 1),
         (["model.path=other", "draft.kind=none"], {"kind": "none"}, 0),
         (
             ["model.path=other", "draft.path=x"],
-            {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "k": 7},
+            {"kind": "model", "path": "x", "dtype": "float32", "weights": "auto", "vocabulary": "auto", "k": 7},
             0,
         ),
-        (["model.path=demo"], {"kind": "model", "path": DEMO, "dtype": "float32", "weights": "auto", "k": 7}, 0),
+        (
+            ["model.path=demo"],
+            {"kind": "model", "path": DEMO, "dtype": "float32", "weights": "auto", "vocabulary": "auto", "k": 7},
+            0,
+        ),
     ],
 )
 def test_command_line_replaces_the_drafter_of_a_file(

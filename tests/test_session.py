@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from helix_cli.config import load_config
 from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
@@ -24,6 +25,7 @@ from helix_cli.errors import (
 from helix_cli.prompt import Prompt
 from helix_cli.session import Session, open_session
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
+from tests.tokenizer.samples import sentence_piece
 
 QUESTION = "The quick brown fox"
 
@@ -209,21 +211,75 @@ def test_bad_settings_are_refused_with_a_hint(
     assert caught.value.hint and caught.value.exit_code == 2
 
 
-def test_a_draft_with_another_tokenizer_is_refused_by_its_first_difference(
-    pair: tuple[Path, Path], tmp_path: Path
-) -> None:
-    draft = tiny_checkpoint(tmp_path / "draft", num_hidden_layers=1)
+def with_swapped_ids(draft: Path) -> Path:
+    """A checkpoint whose tokenizer gives two words each other's ids."""
     tiny_tokenizer(draft)
     path = draft / "tokenizer.json"
     content = json.loads(path.read_text())
     vocabulary = content["model"]["vocab"]
     names = {number: name for name, number in vocabulary.items()}
-    first, second = names[300], names[301]
-    vocabulary[first], vocabulary[second] = 301, 300
+    vocabulary[names[300]], vocabulary[names[301]] = 301, 300
     path.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="token 300 is") as caught:
-        session_for((pair[0], draft), *drafted_by((pair[0], draft), "model"))
-    assert caught.value.hint
+    return draft
+
+
+def test_a_draft_with_other_ids_is_mapped(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    plain = collect(session_for(pair), Prompt(0, QUESTION))[0].text
+    draft = with_swapped_ids(tiny_checkpoint(tmp_path / "draft", num_hidden_layers=1))
+    session = session_for((pair[0], draft), *drafted_by((pair[0], draft), "model"))
+    assert collect(session, Prompt(0, QUESTION))[0].text == plain
+    assert session.info.vocabulary == {"way": "mapped", "shared": 320, "target": 320, "draft": 320, "coverage": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "temperature", "way"),
+    [("auto", 0, "text"), ("auto", 1, "shared"), ("shared", 0, "shared"), ("text", 1, "text")],
+)
+def test_a_draft_with_another_tokenizer_says_the_plain_text(
+    pair: tuple[Path, Path], tmp_path: Path, asked: str, temperature: int, way: str
+) -> None:
+    draft = sentence_piece(tiny_checkpoint(tmp_path / "draft", num_hidden_layers=1, vocab_size=500))
+    sampling = [f"sampling.temperature={temperature}", "sampling.seed=1"]
+    prompts = [Prompt(0, QUESTION), Prompt(1, "def fold(values):")]
+    plain = [one.text for one in collect(session_for(pair, *sampling, "draft.kind=none"), *prompts)]
+    drafting = [*drafted_by((pair[0], draft), "model"), f"draft.vocabulary={asked}"]
+    session = session_for((pair[0], draft), *sampling, *drafting)
+    events = collect(session, *prompts)
+    assert [one.text for one in events] == plain
+    assert sum(one.stats.num_drafted for one in events) > 0
+    facts = session.info.vocabulary
+    assert facts is not None and facts["way"] == way
+    assert 256 <= facts["shared"] < facts["target"] == 320 and 0.2 < facts["coverage"] <= 1.0
+
+
+def test_a_draft_that_shares_too_little_is_refused_with_the_numbers(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    draft = tiny_checkpoint(tmp_path / "draft", num_hidden_layers=1, vocab_size=500)
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0, "xyzzy": 1}, unk_token="[UNK]"))
+    backend.save(str(draft / "tokenizer.json"))
+    overrides = drafted_by((pair[0], draft), "model")
+    with pytest.raises(ModelError, match=r"shares \d+ of the target's 320 tokens, which make 0% of ordinary") as caught:
+        session_for((pair[0], draft), *overrides)
+    assert "draft.vocabulary=text" in caught.value.hint
+    session = session_for((pair[0], draft), *overrides, "draft.vocabulary=text")
+    assert collect(session, Prompt(0, QUESTION))[0].text == collect(session_for(pair), Prompt(0, QUESTION))[0].text
+
+
+def test_an_open_session_takes_a_draft_of_another_tokenizer_and_another_temperature(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    draft = sentence_piece(tiny_checkpoint(tmp_path / "draft", num_hidden_layers=1, vocab_size=500))
+    session = session_for(pair, "draft.kind=none")
+    plain = collect(session, Prompt(0, QUESTION))[0].text
+    assert session.info.vocabulary is None
+    drafting = drafted_by((pair[0], draft), "model")
+    for temperature, way in ((0, "text"), (1, "shared")):
+        more = [*drafting, f"sampling.temperature={temperature}"]
+        session.change(load_config(None, settings(pair, *more)))
+        assert session.info.vocabulary is not None and session.info.vocabulary["way"] == way
+        text = collect(session, Prompt(0, QUESTION))[0].text
+        assert temperature or text == plain
+    session.change(load_config(None, settings(pair, "draft.kind=ngram")))
+    assert session.info.vocabulary is None
 
 
 def test_padded_vocabularies_of_unequal_size_are_fine(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def open_arms(names: Sequence[str], config: Config, session: Session, stopped: C
         draft = checkpoint_path(config.draft.path, "draft") if config.draft.path else None
         peers = peers or Checkpoints(checkpoint_path(config.model.path, "target"), draft, decoder.dtype, decoder.device)
         k = config.draft.k if name == ASSISTED else None
-        return TransformersArm(name, peers, session.params, k, stopped, peer_setup(setup, name, config.draft.k))
+        facts = peer_setup(setup, name, config.draft.k)
+        return TransformersArm(name, peers, session.params, k, stopped, facts, impossible=_impossible(name, session))
 
     def arm(name: str) -> Arm:
         if name == PLAIN:
@@ -60,6 +61,14 @@ def open_arms(names: Sequence[str], config: Config, session: Session, stopped: C
         return peer(name)
 
     return [arm(name) for name in names]
+
+
+def _impossible(name: str, session: Session) -> str:
+    """Why an arm of transformers cannot run this pair; empty where it can."""
+    talk = session.info.vocabulary
+    if name == ASSISTED and talk is not None and talk["way"] != "same":
+        return "transformers' assisted generation is compared on pairs with one tokenizer"
+    return ""
 
 
 def builder(session: Session) -> Builder:

@@ -97,11 +97,15 @@ class TransformersArm:
         k: int | str | None,
         stopped: Callable[[], bool],
         setup: Setup,
+        impossible: str = "",
     ) -> None:
-        """With `k` the draft proposes that many tokens a round; None generates plainly. `stopped` is asked a token."""
+        """With `k` the draft proposes that many tokens a round; None generates plainly. `stopped` is asked a token.
+
+        `impossible` says why it cannot do anything, if so.
+        """
         self.name = name
         self._checkpoints, self._params, self._k = checkpoints, params, k
-        self._stopped, self._setup = stopped, setup
+        self._stopped, self._setup, self._impossible = stopped, setup, impossible
 
     def open(self) -> float:
         begun = time.perf_counter()
@@ -113,6 +117,8 @@ class TransformersArm:
 
     @torch.no_grad()
     def run(self, job: Job) -> list[Text]:
+        if self._impossible:
+            raise NotPossible(self._impossible)
         with _stdout_on_stderr():
             texts = [self._one(job)] if len(job.prompts) == 1 else self._together(job)
         if self._stopped():

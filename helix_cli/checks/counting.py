@@ -5,14 +5,21 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import torch
+
+from helix_cli.cache.table import BlockTable
 from helix_cli.checks.check import Outcome, Skip, judged
 from helix_cli.checks.checkpoints import TINY_EOS, TINY_VOCABULARY, tiny_pair
 from helix_cli.checks.law import LENGTH, PLACES, Comparison, Sampled, compare, sample, target_law
 from helix_cli.checks.mutants import MUTANTS
 from helix_cli.checks.statistics import holm
 from helix_cli.checks.subject import Subject
+from helix_cli.checks.workbench import scores
 from helix_cli.core import SamplingParams
+from helix_cli.core import Sequence as EngineSequence
+from helix_cli.draft.vocabulary import SameIds, Vocabulary
 from helix_cli.model.decoder import Decoder
+from helix_cli.stats import Trace
 from helix_cli.verify import RULES
 
 ALPHA = 1e-3
@@ -28,6 +35,21 @@ COUNTED_DRAFTERS = ("model", "ngram")
 def drafting(subject: Subject) -> Decoder:
     """The draft model, or the target's own first layer where there is none."""
     return subject.draft if subject.draft is not None else subject.target.truncated(1)
+
+
+def draft_logits(subject: Subject, tokens: list[int]) -> torch.Tensor:
+    """The draft's logits [V] after the target's `tokens`, in the target's ids; raises Skip where it has none."""
+    vocabulary: Vocabulary = SameIds(subject.target.architecture.vocab_size, frozenset())
+    sequence = EngineSequence(
+        0, tokens, 1, SamplingParams(temperature=1.0), 0, 0, 0, RULES["token"], BlockTable(), Trace(1, 1, 0.0)
+    )
+    if subject.vocabulary_of is not None:
+        vocabulary = subject.vocabulary_of(sequence)
+    reading = vocabulary.read(sequence)
+    vocabulary.forget(sequence.id)
+    if reading is None or vocabulary.name == "text":
+        raise Skip("The draft proposes text and no law of its own.")
+    return vocabulary.fit(scores(drafting(subject), reading.tokens, len(reading.tokens) - 1, 1))[0]
 
 
 def counted(subject: Subject, drafter: str, rule: str) -> Outcome:
@@ -48,7 +70,15 @@ def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Co
     for number, (drafter, rule) in enumerate(itertools.product(subject.effort.counted_drafters, RANDOM_RULES)):
         seeds = range(base + number * count, base + (number + 1) * count)
         sampled = sample(
-            subject.target, drafter, RULES[rule], prompt, COUNTED, seeds, subject.eos_ids, drafting(subject)
+            subject.target,
+            drafter,
+            RULES[rule],
+            prompt,
+            COUNTED,
+            seeds,
+            subject.eos_ids,
+            drafting(subject),
+            vocabulary_of=subject.vocabulary_of,
         )
         results[drafter, rule] = sampled, compare(sampled, law)
     adjusted = iter(holm([one.p_value for _, several in results.values() for one in several]))

@@ -15,7 +15,7 @@ from helix_cli.model.architecture import read_architecture
 from helix_cli.model.loader import EMBEDDING, HEAD, IGNORED, expected_tensors
 from helix_cli.model.weights import DTYPES, Weights
 from helix_cli.text import TextStream
-from helix_cli.tokenizer import Tokenizer, first_difference
+from helix_cli.tokenizer import Tokenizer
 
 
 def config(subject: Subject) -> Outcome:
@@ -94,10 +94,32 @@ def streaming(subject: Subject) -> Outcome:
     return judged(not wrong, reason, faults=wrong)
 
 
-def same_tokenizer(subject: Subject) -> Outcome:
-    """Target and draft speak to each other in ids."""
-    difference = first_difference(subject.tokenizer, Tokenizer(_draft_path(subject)))
-    return judged(difference is None, str(difference) if difference else "equal by content: ids are passed as they are")
+def vocabulary(subject: Subject) -> Outcome:
+    """How target and draft speak to each other: what corresponds must say the same."""
+    draft = Tokenizer(_draft_path(subject))
+    try:
+        choice = subject.vocabulary
+    except HelixError as error:
+        return judged(False, error.message)
+    assert choice is not None
+    wrong = [
+        f"{one} is {subject.tokenizer.token(one)!r} and {other} is {draft.token(other)!r}"
+        for one, other in choice.pairing.to_draft.items()
+        if not _say_the_same(subject.tokenizer, one, draft, other)
+    ]
+    reason = wrong[0] if wrong else f"{choice.way}: {choice.pairing}"
+    return judged(not wrong, reason, faults=wrong[:20], **(choice.facts(1.0) | {"way": choice.way}))
+
+
+def _say_the_same(target: Tokenizer, one: int, draft: Tokenizer, other: int) -> bool:
+    """Whether two tokens stand for the same text where a letter comes before them; special ones stand for none."""
+    if one in target.special_ids:
+        return other in draft.special_ids
+    data = target.token_bytes(one), draft.token_bytes(other)
+    if None not in data:
+        return data[0] == data[1]
+    said = [known.decode([*known.encode_rendered("a"), id], False) for known, id in ((target, one), (draft, other))]
+    return said[0] == said[1]
 
 
 def context(subject: Subject) -> Outcome:
@@ -154,7 +176,7 @@ CHECKS = (
     Check("files.loaded", "What is in memory is what is in the file.", loaded),
     Check("files.tokenizer", "Text comes back from its tokens, and every id has an embedding.", tokenizer),
     Check("files.streaming", "Text that streams is the text that decodes.", streaming),
-    Check("files.same_tokenizer", "Target and draft mean the same by every id.", same_tokenizer),
+    Check("files.vocabulary", "Tokens of target and draft that are taken for each other say the same.", vocabulary),
     Check("files.context", "The prompts and their answers fit both contexts.", context),
     Check("files.template", "The chat template renders a message.", template),
     Check("files.ends", "The tokens that end a text exist.", ends),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from helix_cli.cache.paged import num_blocks_for
 from helix_cli.checks.statistics import chi_square, detectable_variation, p_value
 from helix_cli.checks.workbench import BLOCK_SIZE, build, cache_for
 from helix_cli.core import Request, Row, SamplingParams
+from helix_cli.core import Sequence as EngineSequence
+from helix_cli.draft.vocabulary import Vocabulary
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling import adjust, probabilities
@@ -93,6 +95,7 @@ def sample(
     eos_ids: frozenset[int],
     draft: Decoder | None = None,
     k: int = 2,
+    vocabulary_of: Callable[[EngineSequence], Vocabulary] | None = None,
 ) -> Sampled:
     """Texts of LENGTH tokens, one for each seed, through the whole engine.
 
@@ -105,6 +108,7 @@ def sample(
         k,
         eos_ids=eos_ids,
         draft=draft,
+        vocabulary_of=vocabulary_of,
         block_size=SMALL_BLOCK,
         num_blocks=room * AT_ONCE,
         max_sequences=AT_ONCE,

@@ -189,7 +189,7 @@ def quantised(subject: Subject) -> Outcome:
         assert path is not None
         found = rounded[role]
         assert found is not None
-        opener = ModelOpener(subject.backend, Storage(), lambda: [])
+        opener = ModelOpener(subject.backend, Storage(), lambda path: [])
         own, _ = opener.open(path, read_architecture(path), ModelChoice("auto", "float32", is_draft=role == "draft"))
         figures = _compare(subject, own, found)
         evidence[role] = figures

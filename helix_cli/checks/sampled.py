@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from helix_cli.checks.check import Check, Outcome, Result, Skip, judged
-from helix_cli.checks.counting import COUNTED_DRAFTERS, RANDOM_RULES, counted, drafting, mutant, rounds
+from helix_cli.checks.counting import COUNTED_DRAFTERS, RANDOM_RULES, counted, draft_logits, mutant, rounds
 from helix_cli.checks.enumeration import WARPS, World, emitted, structured_worlds, total_variation
 from helix_cli.checks.mutants import MUTANTS
 from helix_cli.checks.subject import Subject
@@ -46,14 +46,16 @@ def _variation(rule: str, world: World) -> float:
 def real_world(subject: Subject) -> World:
     """Target and draft after a prompt of the user's pair, over the FEW tokens that the target likes best."""
     prompt = subject.prompts[0]
-    draft = drafting(subject)
-    likeliest = subject.next_logits(prompt).float().topk(FEW).indices.tolist()
+    # A token that the draft does not have is never drafted, and says nothing here.
+    unknown = draft_logits(subject, list(prompt)).isinf().cpu()
+    wanted = subject.next_logits(prompt).float().cpu().masked_fill(unknown, float("-inf"))
+    likeliest = wanted.topk(FEW).indices.tolist()
     rows = []
     for length in range(3):
         for tokens in itertools.product(likeliest, repeat=length):
             text = [*prompt, *tokens]
-            pair = [scores(model, text, len(text) - 1, 1)[0].cpu().double() for model in (subject.target, draft)]
-            rows.append([logits[likeliest] for logits in pair])
+            pair = scores(subject.target, text, len(text) - 1, 1)[0], draft_logits(subject, text)
+            rows.append([logits.cpu().double()[likeliest] for logits in pair])
     remaining = iter(rows)
 
     def next_row(*_: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,10 +79,7 @@ def whole_vocabulary(subject: Subject) -> Outcome:
     prompt = subject.prompts[0]
     p = probabilities(subject.next_logits(prompt)).cpu()
     size = len(p)
-    logits = scores(drafting(subject), prompt, len(prompt) - 1, 1)[0].cpu()
-    q = torch.zeros(size)
-    q[: len(logits)] = probabilities(logits)[:size]
-    q /= q.sum()
+    q = probabilities(draft_logits(subject, list(prompt))).cpu()
     # One row for each token that might have been drafted; the rows are views of one.
     draft = Draft(torch.arange(size), size, q.expand(size, size))
     chances = torch.tensor(token.acceptances(p.expand(size, size), draft), dtype=torch.float64)

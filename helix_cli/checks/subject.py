@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from helix_cli.assembly import DEMO_PAIR
+from helix_cli.assembly import DEMO_PAIR, Source, vocabulary_of_pair
 from helix_cli.backend import Backend, open_backend
 from helix_cli.checks.check import Skip
 from helix_cli.checks.effort import Effort
@@ -16,13 +16,17 @@ from helix_cli.checks.texts import LONG, PROMPTS
 from helix_cli.checks.workbench import Workbench, build, scores
 from helix_cli.config import Config
 from helix_cli.core import Request, SamplingParams
+from helix_cli.core import Sequence as EngineSequence
 from helix_cli.draft.model import ModelDrafter
+from helix_cli.draft.vocabulary import Vocabulary
 from helix_cli.drafter_choice import DEMO
 from helix_cli.errors import HelixError
+from helix_cli.model.architecture import read_architecture
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.decoder import Decoder
 from helix_cli.session import Session, open_session
 from helix_cli.tokenizer import Tokenizer
+from helix_cli.vocabulary_choice import VocabularyChoice
 
 BLOCK_SIZE = 16
 K = 4
@@ -107,6 +111,19 @@ class Subject:
         return own.runner.decoder if isinstance(own, ModelDrafter) and self.draft_path is not None else None
 
     @cached_property
+    def vocabulary_of(self) -> Callable[[EngineSequence], Vocabulary] | None:
+        """How the draft model talks of a text; None where it means the same by every id, or there is none."""
+        return None if self.draft is None or self.vocabulary is None else self.vocabulary.of
+
+    @cached_property
+    def vocabulary(self) -> VocabularyChoice | None:
+        """How the draft's tokenizer corresponds to the target's; None without a draft model. Raises ModelError."""
+        if self.draft_path is None:
+            return None
+        sources = (Source(path, read_architecture(path)) for path in (self.target_path, self.draft_path))
+        return vocabulary_of_pair(self.config, self.tokenizer, *sources)
+
+    @cached_property
     def formats(self) -> dict[str, str]:
         """How the matrices of target and draft are stored."""
         info = self.session.info
@@ -166,6 +183,7 @@ class Subject:
         defaults: dict[str, Any] = {
             "eos_ids": self.eos_ids,
             "draft": self.draft,
+            "vocabulary_of": self.vocabulary_of,
             "block_size": BLOCK_SIZE,
             "num_blocks": (len(self.prompts) + 1) * -(-length // BLOCK_SIZE),
             "max_step_tokens": 512,

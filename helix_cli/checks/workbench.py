@@ -17,6 +17,7 @@ from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.depth import FixedDepth
 from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.none import NoDrafter
+from helix_cli.draft.vocabulary import Vocabulary
 from helix_cli.engine.engine import Engine
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.model.decoder import Decoder
@@ -100,6 +101,7 @@ def build(
     *,
     eos_ids: frozenset[int] = frozenset(),
     draft: Decoder | None = None,
+    vocabulary_of: Callable[[EngineSequence], Vocabulary] | None = None,
     block_size: int = 4,
     num_blocks: int = 64,
     draft_blocks: int | None = None,
@@ -110,7 +112,8 @@ def build(
 ) -> Workbench:
     """An engine over fresh caches, with a drafter by name or a given one.
 
-    `k` tokens are proposed at a time. A drafter that needs a draft model gets `draft`, or the target's first layers.
+    `k` tokens are proposed at a time. A drafter that needs a draft model gets `draft`, which talks as `vocabulary_of`
+    says, or the target's first layers.
     """
 
     def runner(model: Decoder, blocks: int) -> ModelRunner:
@@ -137,6 +140,7 @@ def build(
             ngram_min=1,
             ngram_max=4,
             runner=drafting,
+            vocabulary_of=None if drafter == "early_exit" else vocabulary_of,
         )
         drafter = DRAFTERS[drafter](setup)
     return Workbench(Engine(target_runner, scheduler, drafter), target_runner.cache)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from helix_cli.core import Sequence
 from helix_cli.draft.auto import AutoDrafter
 from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.ngram import NgramDrafter
 from helix_cli.draft.none import NoDrafter
+from helix_cli.draft.vocabulary import SameIds, Vocabulary
 from helix_cli.model.runner import ModelRunner
 
 
@@ -23,6 +25,8 @@ class DraftSetup:
     ngram_min: int
     ngram_max: int
     runner: ModelRunner | None = None
+    vocabulary_of: Callable[[Sequence], Vocabulary] | None = None
+    """How its model talks of a sequence; None where it means the same by every id."""
 
 
 def _ngram(setup: DraftSetup) -> Drafter:
@@ -31,11 +35,9 @@ def _ngram(setup: DraftSetup) -> Drafter:
 
 def _model(setup: DraftSetup) -> ModelDrafter:
     assert setup.runner is not None, "a model drafter needs a runner"
+    same = SameIds(setup.target_vocab_size, setup.eos_ids)
     return ModelDrafter(
-        setup.runner,
-        target_vocab_size=setup.target_vocab_size,
-        eos_ids=setup.eos_ids,
-        max_step_tokens=setup.max_step_tokens,
+        setup.runner, setup.vocabulary_of or (lambda sequence: same), max_step_tokens=setup.max_step_tokens
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,13 +10,14 @@ import torch
 from helix_cli.cache.table import BlockTable
 from helix_cli.core import Draft, Row, Sequence, Wanted
 from helix_cli.draft.confidence import Confidence, confidence_of
+from helix_cli.draft.vocabulary import Reading, Vocabulary
 from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling import Noise, is_finite
 
 
 @dataclass(eq=False)
 class _Held:
-    """What the draft's cache holds for one sequence: `tokens` beyond `num_shared` may have been rejected since."""
+    """What the draft's cache holds for one sequence: `tokens` beyond `num_shared` may be others by now."""
 
     table: BlockTable
     tokens: list[int]
@@ -29,6 +31,8 @@ class _Growing:
     wanted: Wanted
     held: _Held
     depth: int
+    vocabulary: Vocabulary
+    reading: Reading
     tokens: list[int] = field(default_factory=list)
     probs: list[torch.Tensor] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
@@ -43,6 +47,9 @@ class _Growing:
 
     def draft(self) -> Draft:
         """The finished draft."""
+        proposed = self.vocabulary.proposal(self.sequence, self.reading, self.tokens)
+        if proposed is not None:
+            return Draft(torch.tensor(proposed[: self.depth], dtype=torch.long), len(proposed[: self.depth]))
         probs = torch.stack(self.probs) if self.probs else None
         return Draft(torch.tensor(self.tokens), len(self.tokens), probs, tuple(self.confidences))
 
@@ -58,19 +65,19 @@ class ModelDrafter:
     def __init__(
         self,
         runner: ModelRunner,
+        vocabulary_of: Callable[[Sequence], Vocabulary],
         *,
-        target_vocab_size: int,
-        eos_ids: frozenset[int],
         max_step_tokens: int,
     ) -> None:
+        """`vocabulary_of` says how to talk of a sequence, which stays so while the sequence lives."""
         self.runner = runner
         self.cache = runner.cache
         self.context = runner.context
-        self.target_vocab_size = target_vocab_size
-        self.eos_ids = eos_ids
+        self.vocabulary_of = vocabulary_of
         self.max_step_tokens = max_step_tokens
         self.confidence = Confidence()
         self._held: dict[int, _Held] = {}
+        self._vocabularies: dict[int, Vocabulary] = {}
 
     def source(self, sequence: Sequence) -> str:
         return "model"
@@ -83,10 +90,11 @@ class ModelDrafter:
             self._advance(active, rows)
             if not is_finite(logits):
                 break  # a broken draft costs its proposals, never the run
-            self._draw(active, self._fit_vocabulary(logits))
+            self._draw(active, logits)
             active = [one for one in active if not one.closed]
-            rows = [Row(one.held.table, one.tokens[-1:], num_logits=1) for one in active]
-        return {one.sequence.id: one.draft() for one in growing if one.tokens}
+            rows = [Row(one.held.table, [one.vocabulary.to_draft(one.tokens[-1])], num_logits=1) for one in active]
+        drafts = {one.sequence.id: one.draft() for one in growing if one.tokens}
+        return {sequence_id: draft for sequence_id, draft in drafts.items() if draft.length}
 
     def observe(self, sequence: Sequence, draft: Draft, num_accepted: int) -> None:
         # A text that has ended says nothing about the tokens behind its end.
@@ -98,6 +106,9 @@ class ModelDrafter:
         held = self._held.pop(sequence_id, None)
         if held is not None:
             self.cache.free(held.table)
+        vocabulary = self._vocabularies.pop(sequence_id, None)
+        if vocabulary is not None:
+            vocabulary.forget(sequence_id)
 
     def check(self) -> None:
         """Asserts the invariants of the draft's pool."""
@@ -108,12 +119,15 @@ class ModelDrafter:
         budget = self.max_step_tokens
         growing, rows = [], []
         for one in wanted:
-            sequence = one.sequence
-            depth = min(one.depth, self.context - len(sequence.tokens) + 1)
-            if depth < 1 or budget < 1:
+            if one.depth < 1 or budget < 1:
                 continue
-            held = self._roll_back(sequence)
-            missing = sequence.tokens[held.table.num_computed :]
+            vocabulary = self._vocabulary(one.sequence)
+            reading = vocabulary.read(one.sequence)
+            depth = 0 if reading is None else min(one.depth, self.context - len(reading.tokens) + 1)
+            if reading is None or depth < 1:
+                continue
+            held = self._roll_back(one.sequence, reading)
+            missing = reading.tokens[held.table.num_computed :]
             if max(missing) >= self.runner.decoder.architecture.vocab_size:
                 continue  # a padding id of the target's, for which the draft has no embedding
             fed = missing[:budget]
@@ -124,16 +138,24 @@ class ModelDrafter:
                 continue
             self.cache.grow(held.table, length)
             budget -= len(fed)
-            growing.append(_Growing(one, held, depth, closed=not caught_up))
+            growing.append(_Growing(one, held, depth, vocabulary, reading, closed=not caught_up))
             rows.append(Row(held.table, fed, num_logits=int(caught_up)))
         return growing, rows
 
-    def _roll_back(self, sequence: Sequence) -> _Held:
-        """Makes the table end with the longest computed prefix of the committed tokens, its last token excepted."""
-        tokens = sequence.tokens
+    def _vocabulary(self, sequence: Sequence) -> Vocabulary:
+        if sequence.id not in self._vocabularies:
+            self._vocabularies[sequence.id] = self.vocabulary_of(sequence)
+        return self._vocabularies[sequence.id]
+
+    def _roll_back(self, sequence: Sequence, reading: Reading) -> _Held:
+        """Makes the table end with the longest computed prefix of the committed text, its last token excepted.
+
+        Tokens that are not settled are compared again each time, and their blocks are not published.
+        """
+        tokens, settled = reading.tokens, reading.tokens[: reading.num_settled]
         held = self._held.get(sequence.id)
         if held is None:
-            table = self.cache.match_prefix(tokens)
+            table = self.cache.match_prefix(tokens[: reading.num_settled + 1])
             held = _Held(table, tokens[: table.num_computed], table.num_computed)
             self._held[sequence.id] = held
         shared = held.num_shared
@@ -141,8 +163,8 @@ class ModelDrafter:
         while shared < end and held.tokens[shared] == tokens[shared]:
             shared += 1
         del held.tokens[shared:]
-        held.num_shared = shared
-        self.cache.advance(held.table, tokens, shared)
+        held.num_shared = min(shared, reading.num_settled)
+        self.cache.advance(held.table, settled, shared)
         return held
 
     def _advance(self, active: list[_Growing], rows: list[Row]) -> None:
@@ -154,21 +176,24 @@ class ModelDrafter:
         """Draws one token for every draft that has caught up, by the law that its sequence's rule asks for."""
         drawing = [one for one in active if not one.closed]
         for index, one in enumerate(drawing):
-            sequence = one.sequence
-            prefix = sequence.tokens + one.tokens if sequence.params.repetition_penalty != 1.0 else sequence.tokens
-            scores = sequence.rule.scores(logits[index : index + 1], sequence.params, prefix)
+            sequence, vocabulary = one.sequence, one.vocabulary
+            rule, prefix = vocabulary.rule(sequence), vocabulary.prefix(sequence, one.reading)
+            if sequence.params.repetition_penalty != 1.0:
+                prefix = prefix + one.tokens
+            scores = rule.scores(vocabulary.fit(logits[index : index + 1]), sequence.params, prefix)
             if one.wanted.step_floor > 0.0 and self._ends_before(one, scores[0]):
                 one.closed = True
                 continue
             start = len(sequence.tokens)
-            drawn = sequence.rule.draw(scores[0], Noise(sequence.seed, start), start + len(one.tokens))
+            drawn = rule.draw(scores[0], Noise(sequence.seed, start), start + len(one.tokens))
             token = int(drawn.token)
             one.tokens.append(token)
             if drawn.probs is not None:
                 one.probs.append(drawn.probs)
-            ended = token in self.eos_ids and not sequence.params.ignore_eos
             next_chance = one.chance * self.confidence.usual
-            one.closed = ended or len(one.tokens) == one.depth or next_chance < one.wanted.step_floor
+            one.closed = (
+                vocabulary.ends(sequence, token) or len(one.tokens) == one.depth or next_chance < one.wanted.step_floor
+            )
 
     def _ends_before(self, one: _Growing, scores: torch.Tensor) -> bool:
         """Whether the next token's row would cost more than the token is worth; decided by its law, before it is drawn.
@@ -181,12 +206,3 @@ class ModelDrafter:
             return True
         one.confidences.append(confidence)
         return False
-
-    def _fit_vocabulary(self, logits: torch.Tensor) -> torch.Tensor:
-        """Cuts or fills the vocabulary axis [R, V] to the target's: checkpoints pad equal vocabularies differently."""
-        surplus = logits.shape[-1] - self.target_vocab_size
-        if surplus > 0:
-            return logits[:, : self.target_vocab_size]
-        if surplus < 0:
-            return torch.nn.functional.pad(logits, (0, -surplus), value=float("-inf"))
-        return logits

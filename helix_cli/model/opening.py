@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from helix_cli.backend import NUMBER_TYPES, Backend, host
@@ -31,8 +32,8 @@ class ModelChoice:
 class ModelOpener:
     """Opens target and draft on one device; `notes` collects what the user should hear about them."""
 
-    def __init__(self, backend: Backend, storage: Storage, calibration: Callable[[], Sequence[int]]) -> None:
-        """`calibration` gives the token ids of some ordinary text, if eight-bit weights have to be chosen."""
+    def __init__(self, backend: Backend, storage: Storage, calibration: Callable[[Path], Sequence[int]]) -> None:
+        """`calibration` gives the ids of ordinary text for a checkpoint, if eight-bit weights have to be chosen."""
         self._backend, self._storage, self._calibration = backend, storage, calibration
         self.notes: list[str] = []
 
@@ -57,5 +58,5 @@ class ModelOpener:
         kernel = best_kernel()
         assert kernel is not None, "choose_weights has asked"
         cache = WeightCache(self._storage, path, f"{dtype} {kernel.levels}")
-        rounding = Int8Rounding(cache, kernel, self._calibration)
+        rounding = Int8Rounding(cache, kernel, partial(self._calibration, path))
         return load_int8_decoder(loader, architecture, rounding, self.notes.append), weights

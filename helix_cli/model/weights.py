@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+ITEM_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "I16": 2}
+"""Bytes of a stored number; the types that are not here take one."""
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -67,6 +70,14 @@ class Weights:
                     f"The checkpoint {self.directory} holds the tensor {name}, which such a model does not have.",
                     "config.json and the weights do not belong together.",
                 )
+
+    def size(self) -> tuple[int, int]:
+        """The parameters of all tensors and their bytes, as the headers say."""
+        slices = [(torch.Size(one.get_shape()).numel(), one.get_dtype()) for one in self._slices()]
+        return sum(count for count, _ in slices), sum(count * ITEM_BYTES.get(name, 1) for count, name in slices)
+
+    def _slices(self) -> Iterator[Any]:
+        return (file.get_slice(name) for name, file in self._files.items())
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """One tensor in `dtype`; raises ModelError when it is not finite there.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helix_cli.errors import InputError
-from helix_cli.tokenizer.byte_tokens import ByteTokens, byte_tokens_of
+from helix_cli.tokenizer.byte_tokens import ByteLevelTokens, ByteTokens, byte_tokens_of
 from helix_cli.tokenizer.chat_template import ChatTemplate
 from helix_cli.tokenizer.loading import load
 
@@ -66,6 +66,18 @@ class Tokenizer:
     def token_bytes(self, id: int) -> bytes | None:
         """The bytes that `id` stands for, None when its text depends on its neighbours."""
         return self._byte_tokens.bytes_of(id)
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether every entry is bytes, so that none of them is a fallback for what has no entry of its own."""
+        return isinstance(self._byte_tokens, ByteLevelTokens)
+
+    @cached_property
+    def leading_ids(self) -> tuple[int, ...]:
+        """What `encode` puts before a text: usually BOS, or nothing."""
+        whole, bare = self.encode("a"), self.encode_rendered("a")
+        starts = (place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+        return tuple(whole[: next(starts, 0)])
 
     def vocabulary(self) -> dict[str, int]:
         """Every entry and its id, added tokens included."""

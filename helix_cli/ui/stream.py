@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from helix_cli.core import FinishedEvent, TextEvent
 from helix_cli.ui.console import Screen, notice, visible
-from helix_cli.ui.tables import stats_table
+from helix_cli.ui.tables import stats_table, vocabulary
 
 _DRAFT_STYLE, _TARGET_STYLE = "green", "magenta"
 _JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -170,9 +170,11 @@ def summary(info: Mapping[str, Any]) -> str:
     """One line about what runs, from `SessionInfo.to_dict`."""
     draft = info.get("draft")
     drafter = f"draft {draft}" if draft else f"drafter {info['drafter']}"
+    talk = info.get("vocabulary")
+    other = f" ({vocabulary(talk)})" if draft and talk and talk["way"] != "same" else ""
     depth = _depth(info["k"])
     weights = _weights(info)
-    return f"target {info['target']}, {drafter}{depth}; {info['device']}, {weights}"
+    return f"target {info['target']}, {drafter}{other}{depth}; {info['device']}, {weights}"
 
 
 def _depth(k: int | str) -> str:

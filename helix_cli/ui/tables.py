@@ -32,6 +32,8 @@ def stats_table(event: FinishedEvent, info: Mapping[str, Any], ascii_only: bool 
     table.add_column(overflow="fold")
     for name, value in _rows(event.stats, _ENDS[event.finish_reason], ascii_only):
         table.add_row(name, value)
+    if info.get("vocabulary"):
+        table.add_row("vocabulary", vocabulary(info["vocabulary"]))
     if info.get("threads") is not None:
         table.add_row("threads", str(info["threads"]))
     return table
@@ -61,6 +63,15 @@ def bar(share: float, ascii_only: bool) -> str:
     full, empty = ("#", ".") if ascii_only else ("█", "░")
     length = round(share * _BAR_LENGTH)
     return full * length + empty * (_BAR_LENGTH - length)
+
+
+def vocabulary(facts: Mapping[str, Any]) -> str:
+    """How draft and target talk to each other, with how much of their vocabularies they share."""
+    ways = {"same": "the same ids", "mapped": "ids mapped", "shared": "shared tokens", "text": "text, tokenised anew"}
+    if facts["way"] == "same":
+        return ways["same"]
+    shared = f"{facts['shared']:,} of {facts['target']:,} tokens shared"
+    return f"{ways[facts['way']]}; {shared}, {percent(facts['coverage'])} of ordinary text"
 
 
 def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str, str]]:

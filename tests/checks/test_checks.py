@@ -355,7 +355,12 @@ BREAKS: dict[str, Break] = {
     "files.loaded": lambda b: b.disturb(0.1),
     "files.tokenizer": lambda b: b.patch.setattr(Tokenizer, "decode", lambda *_, **__: "x"),
     "files.streaming": lambda b: b.patch.setattr(TextStream, "finish", lambda self: "more"),
-    "files.same_tokenizer": other_tokenizer,
+    "files.vocabulary": also(
+        other_tokenizer,
+        set_attribute(
+            "helix_cli.tokenizer.pairing._by_spelling", lambda target, draft: {id: id for id in range(3, 300)}
+        ),
+    ),
     "files.context": long_prompt,
     "files.template": lambda b: b.patch.setattr(Tokenizer, "render_chat", lambda *_: ""),
     "files.ends": unknown_end,

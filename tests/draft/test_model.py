@@ -8,6 +8,7 @@ from helix_cli.cache.table import BlockTable
 from helix_cli.checks.workbench import cache_for
 from helix_cli.core import SamplingParams, Sequence, Wanted
 from helix_cli.draft.model import ModelDrafter
+from helix_cli.draft.vocabulary import SameIds
 from helix_cli.model.runner import ModelRunner
 from helix_cli.stats import Trace
 from helix_cli.verify import RULES
@@ -18,7 +19,8 @@ def drafter(num_blocks: int = 64) -> ModelDrafter:
     """A fresh drafter over the tiny draft model."""
     model = decoder("draft")
     runner = ModelRunner(model, cache_for(model, num_blocks, 4))
-    return ModelDrafter(runner, target_vocab_size=SMALL["vocab_size"], eos_ids=EOS, max_step_tokens=64)
+    same = SameIds(SMALL["vocab_size"], EOS)
+    return ModelDrafter(runner, lambda sequence: same, max_step_tokens=64)
 
 
 def sequence(tokens: list[int]) -> Sequence:
@@ -52,15 +54,6 @@ def test_the_target_as_its_own_draft_has_everything_accepted() -> None:
         for outcome in outcomes:
             # The last round has no room for four tokens.
             assert outcome.sequence.trace.accepted == outcome.sequence.trace.drafted == [4, 4, 4, 4]
-
-
-def test_a_vocabulary_of_another_size_is_cut_or_filled() -> None:
-    one = drafter()
-    logits = torch.arange(6.0).view(2, 3)
-    one.target_vocab_size = 2
-    assert one._fit_vocabulary(logits).tolist() == [[0.0, 1.0], [3.0, 4.0]]
-    one.target_vocab_size = 4
-    assert one._fit_vocabulary(logits).tolist() == [[0, 1, 2, float("-inf")], [3, 4, 5, float("-inf")]]
 
 
 def test_forget_gives_the_blocks_back() -> None:

@@ -59,7 +59,7 @@ def decoder(shape: str, number_format: str, role: str = "target") -> Decoder:
     dtype, weights = FORMATS[number_format]
     if weights == "int8" and why_no_int8(backend) is not None:
         pytest.skip("no eight-bit products here")
-    opener = ModelOpener(backend, Storage(Path(mkdtemp())), lambda: list(range(24)))
+    opener = ModelOpener(backend, Storage(Path(mkdtemp())), lambda path: list(range(24)))
     loaded, _ = opener.open(path, read_architecture(path), ModelChoice(dtype, weights, is_draft=False))
     if role == "draft":
         loaded = replace(loaded, embedding=loaded.embedding.clone())

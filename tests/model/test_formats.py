@@ -104,7 +104,7 @@ def test_the_opener_gives_what_was_chosen(tmp_path: Path, name: str) -> None:
     backend = open_backend("cpu", 1)
     if name == "int8" and formats.why_no_int8(backend):
         pytest.skip("no exact integer products on this processor")
-    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), lambda: list(range(3, 90)))
+    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), lambda path: list(range(3, 90)))
     decoder, weights = opener.open(path, read_architecture(path), ModelChoice("auto", name, False))
     assert weights == name and decoder.dtype == F32
     sizes = {"float32": 4, "bfloat16": 2, "int8": 1}

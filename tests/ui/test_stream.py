@@ -165,5 +165,8 @@ def test_json_is_utf8_whatever_the_locale() -> None:
 
 def test_the_summary_names_what_runs() -> None:
     assert summary(INFO) == "target org/target, draft org/draft, 4 tokens ahead; A chip, 2 threads, float32"
+    facts = {"way": "shared", "shared": 1500, "target": 2000, "draft": 1800, "coverage": 0.9}
+    assert "draft org/draft (shared tokens; 1,500 of 2,000" in summary(INFO | {"vocabulary": facts})
+    assert summary(INFO | {"vocabulary": facts | {"way": "same"}}) == summary(INFO)
     plain = INFO | {"draft": None, "drafter": "none", "k": 0}
     assert summary(plain) == "target org/target, drafter none; A chip, 2 threads, float32"

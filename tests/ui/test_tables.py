@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,10 +15,10 @@ from helix_cli.ui.tables import bar, percent, seconds, stats_table
 from tests.ui.screens import INFO, finished_event
 
 
-def shown(event: FinishedEvent, width: int = 80, ascii_only: bool = False) -> str:
+def shown(event: FinishedEvent, width: int = 80, ascii_only: bool = False, info: dict[str, Any] = INFO) -> str:
     """The table as text."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(stats_table(event, INFO, ascii_only))
+    console.print(stats_table(event, info, ascii_only))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -47,6 +48,21 @@ def test_every_number_is_there() -> None:
         "threads": "2",
         "exact": "yes: no sum depends on company",
     }
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("same", "the same ids"),
+        ("mapped", "ids mapped; 1,500 of 2,000 tokens shared, 90 % of ordinary text"),
+        ("shared", "shared tokens; 1,500 of 2,000 tokens shared, 90 % of ordinary text"),
+        ("text", "text, tokenised anew; 1,500 of 2,000 tokens shared, 90 % of ordinary text"),
+    ],
+)
+def test_how_target_and_draft_talk_is_said_with_the_overlap(way: str, words: str) -> None:
+    facts = {"way": way, "shared": 1500, "target": 2000, "draft": 1800, "coverage": 0.9}
+    text = shown(finished_event(), 200, info=INFO | {"vocabulary": facts})
+    assert f"vocabulary  {words}" in text
 
 
 @pytest.mark.parametrize("width", [20, 40, 200])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from helix_cli.assembly import CALIBRATION, find_source, require_same_tokenizer
+from helix_cli.assembly import calibration_ids, find_source, vocabulary_of_pair
 from helix_cli.backend import open_backend
 from helix_cli.bench.arms import Arm, HelixArm
 from helix_cli.bench.opening import draft_facts, draft_runner, helix_setup, plain_setup
@@ -12,10 +12,12 @@ from helix_cli.bench.schema import Setup
 from helix_cli.bench.sweep.plan import Setting
 from helix_cli.cache.paged import num_blocks_for
 from helix_cli.config import Config
+from helix_cli.core import Sequence
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.depth import FixedDepth
 from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.none import NoDrafter
+from helix_cli.draft.vocabulary import Vocabulary
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.pools import open_pool
@@ -64,6 +66,7 @@ class Drafters:
         kind = config.draft.kind
         if kind not in self._known:
             scheduler = self._session.engine.scheduler
+            vocabulary_of = self._vocabulary_of(config)  # before the draft's weights are read
             setup = DraftSetup(
                 eos_ids=scheduler.eos_ids,
                 target_vocab_size=self._session.engine.runner.decoder.architecture.vocab_size,
@@ -71,9 +74,17 @@ class Drafters:
                 ngram_min=config.draft.ngram_min,
                 ngram_max=config.draft.ngram_max,
                 runner=self._second_model(config) if config.draft.path is not None else None,
+                vocabulary_of=vocabulary_of,
             )
             self._known[kind] = DRAFTERS[kind](setup)
         return self._known[kind]
+
+    def _vocabulary_of(self, config: Config) -> Callable[[Sequence], Vocabulary] | None:
+        """How the draft model of `config` talks of a text. Raises ModelError where it cannot."""
+        if config.draft.path is None:
+            return None
+        sources = find_source(config.model.path, "target"), find_source(config.draft.path, "draft")
+        return vocabulary_of_pair(config, self._session.tokenizer, *sources).of
 
     def _second_model(self, config: Config) -> ModelRunner:
         """The draft model, which all drafters that have one share, over a pool for the one text that runs at a time."""
@@ -82,10 +93,8 @@ class Drafters:
             return self._runner
         session = self._session
         source = find_source(config.draft.path, "draft")
-        require_same_tokenizer(session.tokenizer, source.path)
         backend = open_backend(config.backend.device, config.backend.threads)
-        calibration = CALIBRATION.read_text(encoding="utf-8")
-        opener = ModelOpener(backend, Storage(), lambda: session.tokenizer.encode(calibration))
+        opener = ModelOpener(backend, Storage(), calibration_ids)
         choice = ModelChoice(config.draft.dtype, config.draft.weights, is_draft=True)
         decoder, self.draft_weights = opener.open(source.path, source.architecture, choice)
         cache = open_pool(decoder, num_blocks_for(session.info.context, config.cache.block_size), config.cache)

@@ -1,0 +1,149 @@
+"""What a drafter makes of a vocabulary that is not its target's: contexts, laws, and proposals in the target's ids."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from helix_cli.cache.table import BlockTable
+from helix_cli.core import SamplingParams, Sequence, Wanted
+from helix_cli.draft.vocabulary import ByText, SameIds, SharedTokens
+from helix_cli.engine.engine import EMPTY_DRAFT
+from helix_cli.sampling import probabilities
+from helix_cli.stats import Trace
+from helix_cli.verify import RULES
+from tests.harness import EOS, SMALL, build, requests
+from tests.pairs import WAYS, Pair, tiny_pair
+
+V = SMALL["vocab_size"]
+
+
+def sequence(tokens: list[int], rule: str = "token", **params: Any) -> Sequence:
+    """A sequence that is decoding."""
+    sampling = SamplingParams(**({"temperature": 1.0, "ignore_eos": True} | params))
+    return Sequence(0, tokens, 1, sampling, 0, 0, 0, RULES[rule], BlockTable(), Trace(1, 4, 0.0))
+
+
+def ids(pair: Pair, *words: str) -> list[int]:
+    """Target ids of some entries."""
+    return [pair.tokenizers()[0].vocabulary()[word] for word in words]
+
+
+def test_a_vocabulary_of_another_size_is_cut_or_filled() -> None:
+    logits = torch.arange(6.0).view(2, 3)
+    assert SameIds(2, EOS).fit(logits).tolist() == [[0.0, 1.0], [3.0, 4.0]]
+    assert SameIds(4, EOS).fit(logits).tolist() == [[0, 1, 2, -math.inf], [3, 4, 5, -math.inf]]
+
+
+@pytest.mark.parametrize("way", ["mapped", "shared"])
+def test_the_law_is_the_drafts_own_over_the_shared_tokens_renormalised(way: str) -> None:
+    pair = tiny_pair(way)
+    vocabulary = SharedTokens(*pair.tokenizers(), pair.pairing, V, EOS)
+    logits = torch.randn(3, pair.draft.architecture.vocab_size, generator=torch.Generator().manual_seed(0))
+    own, fitted = probabilities(logits), probabilities(vocabulary.fit(logits))
+    assert fitted.shape == (3, V)
+    kept = own[:, list(pair.pairing.to_draft.values())].sum(-1)
+    for token in range(V):
+        paired = pair.pairing.to_draft.get(token)
+        wanted = torch.zeros(3) if paired is None else own[:, paired] / kept
+        torch.testing.assert_close(fitted[:, token], wanted)
+    if way == "shared":
+        assert kept.max() < 1.0 and (fitted == 0.0).any(), "this pair is meant to have tokens that are not shared"
+
+
+@pytest.mark.parametrize("way", ["mapped", "shared"])
+def test_drafts_come_with_the_law_in_the_targets_ids(way: str) -> None:
+    pair = tiny_pair(way)
+    bench = build("model", target=pair.target, draft=pair.draft, vocabulary_of=pair.vocabulary_of(way))
+    draft = bench.engine.drafter.propose([Wanted(sequence(ids(pair, "ab", "Ġ", "cd")), 4)])[0]
+    assert draft.length == 4 and draft.probs is not None and draft.probs.shape == (4, V)
+    torch.testing.assert_close(draft.probs.sum(-1), torch.ones(4))
+    unshared = [token for token in range(V) if token not in pair.pairing.to_draft]
+    assert float(draft.probs[:, unshared].sum()) == 0.0
+    assert set(draft.tokens.tolist()) <= set(pair.pairing.to_draft)
+    bench.engine.drafter.forget(0)
+
+
+def test_ids_that_are_only_permuted_cost_nothing() -> None:
+    """The target with its ids in another order, as its own draft: everything is accepted."""
+    pair = tiny_pair("mapped", noise=0.0)
+    cases: list[dict[str, Any]] = [
+        {},
+        {"temperature": 1.0, "seed": 3},
+        {"temperature": 1.0, "top_p": 0.8, "repetition_penalty": 1.3},
+    ]
+    for params in cases:
+        bench = build("model", 4, target=pair.target, draft=pair.draft, vocabulary_of=pair.vocabulary_of("mapped"))
+        for outcome in bench.run(requests(3, max_tokens=21, ignore_eos=True, **params)):
+            assert outcome.sequence.trace.accepted == outcome.sequence.trace.drafted == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_drafts_do_not_depend_on_what_was_drafted_before(way: str) -> None:
+    """The committed text may be told in other tokens than the draft once wrote: its cache must notice."""
+    pair = tiny_pair(way)
+    settings: dict[str, Any] = {"target": pair.target, "draft": pair.draft, "max_step_tokens": 128}
+    lasting = build("model", **settings, vocabulary_of=pair.vocabulary_of(way)).engine.drafter
+    one = sequence(ids(pair, "ab", "Ġ", "c", "d"))
+    for num_accepted, words in ((0, "a"), (2, "b Ġ"), (4, "cd"), (1, "d a"), (3, "Ġa"), (0, "b c d"), (4, "Ġab")):
+        proposed = lasting.propose([Wanted(one, 4)]).get(0, EMPTY_DRAFT)
+        fresh = build("model", **settings, vocabulary_of=pair.vocabulary_of(way)).engine.drafter
+        again = fresh.propose([Wanted(one, 4)]).get(0, EMPTY_DRAFT)
+        assert proposed.tokens.tolist() == again.tokens.tolist()
+        if way != "text":
+            assert proposed.probs is not None and again.probs is not None
+            # The law shows what the cache holds; the drawn token alone may hide a stale position.
+            torch.testing.assert_close(proposed.probs, again.probs, atol=1e-5, rtol=1e-4)
+        lasting.check()  # type: ignore[attr-defined]
+        one.tokens += [*proposed.tokens[:num_accepted].tolist(), *ids(pair, *words.split())]
+
+
+def test_text_is_proposed_in_the_targets_tokens_and_joined_to_what_is_committed() -> None:
+    pair = tiny_pair("text")
+    target, draft = pair.tokenizers()
+    vocabulary = ByText(target, draft, pair.pairing, V, EOS)
+    one = sequence(ids(pair, "ab", "Ġ"), temperature=0.0)
+    reading = vocabulary.read(one)
+    assert reading is not None and draft.decode(reading.tokens) == "ab "
+
+    def proposed(*words: str) -> list[str | None]:
+        drawn = [draft.vocabulary()[word] for word in words]
+        found = vocabulary.proposal(one, reading, drawn)
+        assert found is not None
+        return [target.token(token) for token in found]
+
+    # "Ġ" is committed, so the word after it has no space of its own.
+    assert proposed("c", "d", "▁ab") == ["cd", "Ġab"]
+    assert proposed("bcd", "</s>") == ["b", "cd", "<end>"], "an end that the draft writes is the target's"
+    assert vocabulary.ends(one, draft.vocabulary()["</s>"]) and not vocabulary.ends(one, draft.vocabulary()["c"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_drafted_end_is_the_targets(way: str) -> None:
+    pair = tiny_pair(way)
+    _, draft = pair.tokenizers()
+    end = draft.vocabulary()["</s>" if way != "mapped" else "<end>"]
+    assert pair.pairing.to_draft[2] == end
+    bench = build("model", target=pair.target, draft=pair.draft, vocabulary_of=pair.vocabulary_of(way), num_blocks=400)
+    bench.run(requests(16, max_tokens=12, temperature=3.0), "token")
+    drafts = [one.draft.tokens.tolist() for output in bench.outputs for one in output.committed if one.draft]
+    if way != "text":
+        assert any(tokens and tokens[-1] == 2 for tokens in drafts), "no draft met an end"
+    assert all(not EOS & set(tokens[:-1]) for tokens in drafts)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_forgetting_leaves_nothing(way: str) -> None:
+    pair = tiny_pair(way)
+    bench = build("model", target=pair.target, draft=pair.draft, vocabulary_of=pair.vocabulary_of(way))
+    drafter: Any = bench.engine.drafter
+    one = sequence(ids(pair, "ab", "Ġ", "cd"))
+    drafter.propose([Wanted(one, 4)])
+    vocabulary = drafter.vocabulary_of(one)
+    assert vocabulary._told
+    for _ in range(2):
+        drafter.forget(0)
+    assert not vocabulary._told and not drafter._held and drafter.cache.pool.num_used == 0
