@@ -120,6 +120,16 @@ def test_one_idea_a_file(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
+def test_triton_is_imported_where_its_kernels_are_used() -> None:
+    """Most machines have none, and where it is, importing it takes a quarter of a second."""
+    kernels = {path.stem for path in SOURCES if "triton" in runtime_imports(ast.parse(path.read_text()))}
+    assert kernels
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert not kernels & {alias.name for alias in node.names}, f"{path.name} imports kernels at once"
+
+
 def test_device_names_stay_in_backend() -> None:
     for path in SOURCES:
         if part_of(path) == "backend":

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from helix_cli.backend import cpu, cuda, directml, mps
 from helix_cli.backend.backend import NUMBER_TYPES, Backend
+from helix_cli.backend.graphs import Capture
 from helix_cli.errors import DeviceError
 
-__all__ = ["BACKENDS", "NUMBER_TYPES", "Backend", "open_backend"]
+__all__ = ["BACKENDS", "NUMBER_TYPES", "Backend", "Capture", "open_backend"]
 
 Opener = Callable[[int | None, int | None], Backend]
 """(device index, CPU threads) -> Backend; raises DeviceError with the reason."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from helix_cli.backend.graphs import Capture
 from helix_cli.errors import DeviceError
 
 NUMBER_TYPES: Mapping[str, torch.dtype] = {
@@ -45,6 +46,8 @@ class Backend:
     """Matrices may be stored otherwise than the activations: in another float type, or in eight bits."""
     rowwise_kernels: bool = False
     """A row of a batch may have the same bits whatever the other rows; whether it has, model/exact.py finds out."""
+    capture: Capture | None = None
+    """Records what a function queues, to queue it again in one call."""
     notes: tuple[str, ...] = ()
     """What the user should know about the choice, one sentence each."""
 

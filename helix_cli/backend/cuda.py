@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from helix_cli.backend.backend import Backend, check_works, first_line
+from helix_cli.backend.graphs import GraphCapture
 from helix_cli.errors import DeviceError
 
 _BFLOAT16_CAPABILITY = (8, 0)
@@ -47,6 +48,7 @@ def open_cuda(index: int | None, threads: int | None) -> Backend:
         fused_attention=True,
         free_memory=partial(_free_memory, device),
         synchronize=partial(torch.cuda.synchronize, device),
+        capture=GraphCapture(device),
     )
 
 

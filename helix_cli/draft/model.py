@@ -10,6 +10,7 @@ import torch
 from helix_cli.cache.table import BlockTable
 from helix_cli.core import Draft, Row, Sequence, Wanted
 from helix_cli.draft.confidence import Confidence, confidence_of
+from helix_cli.draft.device_loop import draft_on_device
 from helix_cli.draft.vocabulary import Reading, Vocabulary
 from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling import Noise, is_finite
@@ -25,7 +26,7 @@ class _Held:
 
 
 @dataclass(eq=False)
-class _Growing:
+class Growing:
     """One sequence's draft while it is being drawn."""
 
     wanted: Wanted
@@ -84,6 +85,8 @@ class ModelDrafter:
 
     def propose(self, wanted: list[Wanted]) -> dict[int, Draft]:
         growing, rows = self._catch_up(wanted)
+        if draft_on_device(self.runner, growing, rows):
+            rows = []
         active = growing
         while rows:
             logits = self.runner.forward(rows)
@@ -114,7 +117,7 @@ class ModelDrafter:
         """Asserts the invariants of the draft's pool."""
         self.cache.check([held.table for held in self._held.values()])
 
-    def _catch_up(self, wanted: list[Wanted]) -> tuple[list[_Growing], list[Row]]:
+    def _catch_up(self, wanted: list[Wanted]) -> tuple[list[Growing], list[Row]]:
         """Rolls back and plans the missing tokens of every sequence under the token budget."""
         budget = self.max_step_tokens
         growing, rows = [], []
@@ -138,7 +141,7 @@ class ModelDrafter:
                 continue
             self.cache.grow(held.table, length)
             budget -= len(fed)
-            growing.append(_Growing(one, held, depth, vocabulary, reading, closed=not caught_up))
+            growing.append(Growing(one, held, depth, vocabulary, reading, closed=not caught_up))
             rows.append(Row(held.table, fed, num_logits=int(caught_up)))
         return growing, rows
 
@@ -167,12 +170,12 @@ class ModelDrafter:
         self.cache.advance(held.table, settled, shared)
         return held
 
-    def _advance(self, active: list[_Growing], rows: list[Row]) -> None:
+    def _advance(self, active: list[Growing], rows: list[Row]) -> None:
         for one, row in zip(active, rows, strict=True):
             one.held.tokens.extend(row.tokens)
             one.held.table.num_computed += row.length
 
-    def _draw(self, active: list[_Growing], logits: torch.Tensor) -> None:
+    def _draw(self, active: list[Growing], logits: torch.Tensor) -> None:
         """Draws one token for every draft that has caught up, by the law that its sequence's rule asks for."""
         drawing = [one for one in active if not one.closed]
         for index, one in enumerate(drawing):
@@ -195,7 +198,7 @@ class ModelDrafter:
                 vocabulary.ends(sequence, token) or len(one.tokens) == one.depth or next_chance < one.wanted.step_floor
             )
 
-    def _ends_before(self, one: _Growing, scores: torch.Tensor) -> bool:
+    def _ends_before(self, one: Growing, scores: torch.Tensor) -> bool:
         """Whether the next token's row would cost more than the token is worth; decided by its law, before it is drawn.
 
         The law [V] follows from the tokens before it, so no token is kept or dropped for its own value.

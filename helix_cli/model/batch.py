@@ -45,7 +45,7 @@ def build_batch(rows: Sequence[Row], device: torch.device) -> Batch:
         spans.append(Span(row.table, start, length, row.table.num_computed))
         start += length
         wanted += range(start - row.num_logits, start)
-    return Batch(_tokens(rows, device), tuple(spans), _selection(wanted, start, device))
+    return Batch(_tokens(rows, device), tuple(spans), selection(wanted, start, device))
 
 
 def _tokens(rows: Sequence[Row], device: torch.device) -> Tensor:
@@ -63,7 +63,8 @@ def _tokens(rows: Sequence[Row], device: torch.device) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _selection(wanted: list[int], total: int, device: torch.device) -> Tensor | slice | None:
+def selection(wanted: list[int], total: int, device: torch.device) -> Tensor | slice | None:
+    """What picks the ascending places `wanted` out of `total`; None for all."""
     if len(wanted) == total:
         return None
     if not wanted or wanted[-1] - wanted[0] + 1 == len(wanted):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from helix_cli.attention import Attend, Heads, kernel_for
+from helix_cli.backend import Capture
 from helix_cli.errors import Interrupted, ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.batch import Batch
@@ -69,6 +70,8 @@ class Decoder:
     rotary: RotaryTable
     kernel: str = "torch_paged"
     """The attention kernel to run it with, a name in KERNELS."""
+    capture: Capture | None = None
+    """How the device records passes of a fixed size; None: it does not."""
 
     @property
     def products(self) -> list[Product]:

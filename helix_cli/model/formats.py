@@ -14,6 +14,7 @@ import torch
 
 from helix_cli.backend import NUMBER_TYPES, Backend
 from helix_cli.errors import DeviceError
+from helix_cli.model import int8_device
 from helix_cli.model.int8_kernels import best_kernel
 
 INT8: Final = "int8"
@@ -30,7 +31,7 @@ def choose_weights(
 ) -> str:
     """The name of the format; raises DeviceError for one that this device cannot honour."""
     if requested == INT8:
-        reason = why_no_int8(backend)
+        reason = why_no_int8(backend, dtype)
         if reason is not None:
             raise DeviceError(f"Eight-bit weights cannot be used: {reason}.", "Leave weights at auto.")
         return INT8
@@ -45,7 +46,7 @@ def choose_weights(
     candidates = [own]
     if backend.mixed_products:
         candidates += [name for name in ("float32", "bfloat16") if name != own and _holds(name, checkpoint, is_draft)]
-        if is_draft and why_no_int8(backend) is None:
+        if is_draft and why_no_int8(backend, dtype) is None:
             candidates.append(INT8)
     if len(candidates) == 1:
         return own
@@ -55,18 +56,22 @@ def choose_weights(
     return min(known, key=known.__getitem__) if len(known) == len(costs) else own
 
 
-def why_no_int8(backend: Backend) -> str | None:
-    """Why eight-bit weights cannot be used here; None where they can."""
+def why_no_int8(backend: Backend, dtype: torch.dtype) -> str | None:
+    """Why eight-bit weights cannot be used here with activations in `dtype`; None where they can."""
     if not backend.mixed_products:
-        return f"they are multiplied on the CPU only, and this runs on {backend.description}"
+        reason = int8_device.why_not(dtype, backend.device)
+        return reason and f"on {backend.description} they need a Triton kernel, and {reason}"
     if best_kernel() is None:
         return "this build of PyTorch has no exact integer products for this processor"
     return None
 
 
 def int8_note(chosen: str, backend: Backend, cost: Cost) -> str | None:
-    """A sentence for the user of wider weights where eight bits would pay; None where they would not."""
-    if chosen == INT8 or why_no_int8(backend) is not None:
+    """A sentence for the user of wider weights where eight bits would pay; None where they would not.
+
+    Costs are measured on the CPU only.
+    """
+    if chosen == INT8 or not backend.mixed_products or best_kernel() is None:
         return None
     plain, rounded = cost(chosen), cost(INT8)
     if plain is None or rounded is None or plain < PAYS * rounded:

@@ -144,11 +144,11 @@ class Loader:
         self._matrices = matrices
         self._order = self._qkv_order()
 
-    def decoder(self) -> Decoder:
-        """The whole model, its layers read and packed by as many threads as compute."""
+    def decoder(self, build: Build | None = None) -> Decoder:
+        """The whole model, its layers read and packed by as many threads as compute; `build` as for `layer`."""
         with loading_threads() as pool:
-            layers = tuple(pool.map(self.layer, range(self._shape.num_layers)))
-        return self.assemble(layers, self.head())
+            layers = tuple(pool.map(lambda index: self.layer(index, build), range(self._shape.num_layers)))
+        return self.assemble(layers, self.head(build))
 
     @cached_property
     def embedding(self) -> Tensor:
@@ -172,6 +172,7 @@ class Loader:
             head=head,
             rotary=self.rotary(),
             kernel=kernel_for(self.heads, self._dtype, self._backend.device, exact=False),
+            capture=self._backend.capture,
         )
 
     def rotary(self) -> RotaryTable:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from helix_cli.attention.triton_paged import why_not
 from helix_cli.backend import NUMBER_TYPES, Backend, host
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.formats import INT8, choose_weights, int8_note
+from helix_cli.model.int8_device import Int8DeviceLinear
 from helix_cli.model.int8_kernels import best_kernel
 from helix_cli.model.int8_loader import Int8Rounding, load_int8_decoder
 from helix_cli.model.loader import Loader, load_decoder
@@ -39,9 +41,11 @@ class ModelOpener:
 
     def open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
         """The decoder and the name of its weight format; raises ModelError and DeviceError."""
-        opened = self._open(path, architecture, choice)
+        decoder, weights = self._open(path, architecture, choice)
         host.give_back_freed_memory()
-        return opened
+        if not choice.is_draft:
+            self.notes += attention_notes(decoder)
+        return decoder, weights
 
     def _open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
         backend = self._backend
@@ -55,8 +59,18 @@ class ModelOpener:
         if weights != INT8:
             return load_decoder(path, architecture, backend, dtype, NUMBER_TYPES[weights]), weights
         loader = Loader(Weights(path), architecture, backend, dtype, dtype)
+        if not backend.mixed_products:
+            return loader.decoder(lambda _, matrix: Int8DeviceLinear(matrix.weight(), matrix.bias())), weights
         kernel = best_kernel()
         assert kernel is not None, "choose_weights has asked"
         cache = WeightCache(self._storage, path, f"{dtype} {kernel.levels}")
         rounding = Int8Rounding(cache, kernel, partial(self._calibration, path))
         return load_int8_decoder(loader, architecture, rounding, self.notes.append), weights
+
+
+def attention_notes(decoder: Decoder) -> list[str]:
+    """A sentence where a device could have a Triton kernel and has none."""
+    reason = why_not(decoder.heads, decoder.dtype, decoder.device)
+    if decoder.capture is None or reason is None:
+        return []
+    return [f"Attention runs in PyTorch, more slowly than in Triton: {reason}."]

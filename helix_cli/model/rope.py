@@ -77,23 +77,30 @@ class RotaryTable:
         self._device = device
         self._complex = dtype == torch.float32 and torch.zeros((), device=device).is_cpu
         self._tables = self._make(FIRST_ROWS)
+        # Passes that were recorded still read them; together they are no larger than the table that followed.
+        self._outgrown: list[Tensor] = []
 
     def run(self, first: int, count: int) -> Rotation:
         """For `count` positions from `first` on; a view of the table."""
-        self._reach(first + count)
+        self.reach(first + count)
         return self._rotation([table.narrow(0, first, count) for table in self._tables])
 
     def pick(self, positions: list[int]) -> Rotation:
         """For any positions."""
-        self._reach(max(positions, default=0) + 1)
-        index = torch.tensor(positions, device=self._device)
-        return self._rotation([table.index_select(0, index) for table in self._tables])
+        self.reach(max(positions, default=0) + 1)
+        return self.at(torch.tensor(positions, device=self._device))
+
+    def at(self, positions: Tensor) -> Rotation:
+        """For positions [T] on the device, all of which the table has been made to reach."""
+        return self._rotation([table.index_select(0, positions) for table in self._tables])
 
     def _rotation(self, rows: list[Tensor]) -> Rotation:
         return ComplexRotation(rows[0]) if self._complex else RealRotation(*rows)
 
-    def _reach(self, length: int) -> None:
+    def reach(self, length: int) -> None:
+        """Makes the table hold the positions below `length`; where it does already, it stays where it is."""
         if length > len(self._tables[0]):
+            self._outgrown += self._tables
             self._tables = self._make(1 << (length - 1).bit_length())
 
     def _make(self, length: int) -> list[Tensor]:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from helix_cli.attention import KERNELS
+from helix_cli.attention import KERNELS, TritonPaged
 from helix_cli.cache.paged import PagedKVCache
 from helix_cli.core import Row
+from helix_cli.errors import Interrupted
 from helix_cli.model.batch import build_batch
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.windows import Windows
 
 
 def never() -> bool:
@@ -28,6 +30,9 @@ class ModelRunner:
         self.interrupted = interrupted
         kernel = KERNELS[decoder.kernel]
         self._kernel = kernel(cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
+        self.windows: Windows | None = None
+        if decoder.capture is not None and isinstance(self._kernel, TritonPaged):
+            self.windows = Windows(decoder, self._kernel, decoder.capture)
 
     @property
     def context(self) -> int:
@@ -40,5 +45,20 @@ class ModelRunner:
 
         Writes the rows' K/V into the blocks that their tables own and moves no counter. Raises Interrupted.
         """
+        if self.windows is not None:
+            if self.interrupted():
+                raise Interrupted
+            logits = self.windows.forward(rows)
+            if logits is not None:
+                return logits
         batch = build_batch(rows, self.decoder.device)
         return self.decoder.forward(batch, self._kernel.plan(batch.spans), self.interrupted)
+
+    @torch.no_grad()
+    def draft(self, rows: Sequence[Row], depth: int, vocab_size: int) -> list[list[int]] | None:
+        """`depth` likeliest tokens below `vocab_size` after each row, see `Windows.draft`; None: not in one go here."""
+        if self.windows is None:
+            return None
+        if self.interrupted():
+            raise Interrupted
+        return self.windows.draft(rows, depth, vocab_size)

@@ -17,6 +17,10 @@ class GreedyRule(VerifyRule):
     name = "greedy"
     drafter_invariant = True
 
+    def draws_likeliest(self, params: SamplingParams) -> bool:
+        """Unless a penalty changes the logits."""
+        return params.repetition_penalty == 1.0
+
     def scores(
         self,
         logits: torch.Tensor,

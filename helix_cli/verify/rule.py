@@ -31,6 +31,10 @@ class VerifyRule(Protocol):
     drafter_invariant: bool = False
     """Whether the text follows from the target's logits and the seed alone, whatever was drafted."""
 
+    def draws_likeliest(self, params: SamplingParams) -> bool:
+        """Whether `draw` takes the first maximum of the logits and reads nothing else."""
+        return False
+
     def scores(
         self,
         logits: torch.Tensor,

@@ -57,7 +57,7 @@ def decoder(shape: str, number_format: str, role: str = "target") -> Decoder:
     )
     backend = open_backend("cpu", threads=1)
     dtype, weights = FORMATS[number_format]
-    if weights == "int8" and why_no_int8(backend) is not None:
+    if weights == "int8" and why_no_int8(backend, torch.float32) is not None:
         pytest.skip("no eight-bit products here")
     opener = ModelOpener(backend, Storage(Path(mkdtemp())), lambda path: list(range(24)))
     loaded, _ = opener.open(path, read_architecture(path), ModelChoice(dtype, weights, is_draft=False))
