@@ -15,7 +15,7 @@ from helix_cli.config import Config
 from helix_cli.depth_choice import choose_depth, profile_key
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.profile import keep_profile
-from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
+from helix_cli.drafter_choice import DEMO, WITH_A_MODEL, early_exit_layers
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, HelixError, InputError, ModelError
@@ -28,6 +28,8 @@ from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
+from helix_cli.planning.from_config import plan_memory, planned_models
+from helix_cli.planning.refusal import check_room, explained_loading
 from helix_cli.pools import choose_num_blocks, open_pool
 from helix_cli.prompt import Prompt, read_text
 from helix_cli.sampling_choice import sampling_params
@@ -41,8 +43,6 @@ ASSETS = Path(__file__).parent / "assets"
 DEMO_PAIR = ASSETS / "demo"
 # Ordinary text of several kinds, to see which input channels of a model are outliers.
 CALIBRATION = ASSETS / "calibration.txt"
-# One eighth of the layers, at least one, where early_exit is not told how many.
-EARLY_EXIT_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,20 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
     stop_flag = StopFlag()
     storage = Storage()
     opener = ModelOpener(backend, storage, lambda: tokenizer.encode(CALIBRATION.read_text(encoding="utf-8")))
-    decoder, weights = _load(opener, target, config.model, is_draft=False)
-    drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
+    models = planned_models(config, backend, opener, target.architecture, draft.architecture if draft else None)
+    room = plan_memory(config, backend, models)
+    check_room(room, backend.description)
+    with explained_loading(room):
+        decoder, weights = _load(opener, target, config.model, is_draft=False)
+        drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
     # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
     exactness = choose_exactness(config.model.exact, decoder, backend, storage)
     plain, decoder = decoder, exactness.decoder
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     engine, keep_profile = build_engine(config, runners, defaults, backend, storage, (weights, draft_weights))
-    models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
-    kept_prompts = keep_prompts(config, models, runners, storage)
+    paths = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
+    kept_prompts = keep_prompts(config, paths, runners, storage)
     if kept_prompts is not None:
         for prompt in prompts:
             kept_prompts.restore(prompt_tokens(tokenizer, prompt))
@@ -200,7 +204,7 @@ def draft_decoder(
         return _load(opener, draft, config.draft, is_draft=True)
     if config.draft.kind != "early_exit":
         return None, None
-    num_layers = config.draft.layers or max(1, target.architecture.num_layers // EARLY_EXIT_SHARE)
+    num_layers = early_exit_layers(config.draft.layers, target.architecture.num_layers)
     return target.truncated(num_layers), target_weights
 
 

@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("draft", "tokenizer"),
     ("engine", "text"),
     ("strict_yaml", "overrides", "sections", "drafter_choice", "config"),
+    ("planning",),
     ("pools", "sampling_choice", "depth_choice"),
     ("session", "assembly", "rewiring"),
     ("chat", "bench", "checks"),

@@ -45,6 +45,8 @@ class Backend:
     """Matrices may be stored otherwise than the activations: in another float type, or in eight bits."""
     rowwise_kernels: bool = False
     """A row of a batch may have the same bits whatever the other rows; whether it has, model/exact.py finds out."""
+    total_memory: Callable[[], int | None] = lambda: None
+    """All bytes of the device's memory; None where it does not say."""
     notes: tuple[str, ...] = ()
     """What the user should know about the choice, one sentence each."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from helix_cli.backend import NUMBER_TYPES, Backend, host
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder
@@ -34,7 +36,15 @@ class ModelOpener:
     def __init__(self, backend: Backend, storage: Storage, calibration: Callable[[], Sequence[int]]) -> None:
         """`calibration` gives the token ids of some ordinary text, if eight-bit weights have to be chosen."""
         self._backend, self._storage, self._calibration = backend, storage, calibration
+        self._chosen: dict[tuple[Architecture, ModelChoice], tuple[torch.dtype, str]] = {}
         self.notes: list[str] = []
+
+    def choose(self, architecture: Architecture, choice: ModelChoice) -> tuple[torch.dtype, str]:
+        """The number type to compute in and the format of the weights, chosen once; raises DeviceError."""
+        key = (architecture, choice)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(architecture, choice)
+        return self._chosen[key]
 
     def open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
         """The decoder and the name of its weight format; raises ModelError and DeviceError."""
@@ -42,7 +52,7 @@ class ModelOpener:
         host.give_back_freed_memory()
         return opened
 
-    def _open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
+    def _choose(self, architecture: Architecture, choice: ModelChoice) -> tuple[torch.dtype, str]:
         backend = self._backend
         dtype = backend.choose_dtype(choice.dtype, architecture.dtype)
         speed = ProductSpeed(architecture, dtype, backend, self._storage)
@@ -51,6 +61,11 @@ class ModelOpener:
         if choice.weights == "auto" and not choice.is_draft:
             note = int8_note(weights, backend, cost)
             self.notes += [note] if note else []
+        return dtype, weights
+
+    def _open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
+        backend = self._backend
+        dtype, weights = self.choose(architecture, choice)
         if weights != INT8:
             return load_decoder(path, architecture, backend, dtype, NUMBER_TYPES[weights]), weights
         loader = Loader(Weights(path), architecture, backend, dtype, dtype)

@@ -1,0 +1,124 @@
+"""Why something does not fit the memory, in a sentence, and what would, in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from helix_cli.backend import NUMBER_TYPES
+from helix_cli.errors import MemoryLimitError, is_out_of_memory
+from helix_cli.planning.memory import MemoryPlan, ModelMemory
+
+FREE_SOME = "Close other programs, or choose a smaller model"
+
+
+def amount(num_bytes: int) -> str:
+    """Bytes in a unit that people read: 512 KiB, 80 MiB, 1.2 GiB."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if num_bytes >= unit:
+            value = num_bytes / unit
+            return f"{value:.1f} {name}" if value < 100 else f"{value:.0f} {name}"
+    return f"{num_bytes / 2**10:.0f} KiB"
+
+
+def check_room(plan: MemoryPlan, device: str) -> None:
+    """Raises MemoryLimitError, before a weight is read, for models and a cache that the device cannot hold."""
+    if plan.free is None:
+        return
+    if not plan.fits:
+        raise MemoryLimitError(
+            f"{_models(plan)} need {amount(plan.least)} of memory, and {amount(plan.free)} are free on {device}.",
+            what_would_fit(plan),
+        )
+    check_pool(plan)
+
+
+def check_pool(plan: MemoryPlan) -> None:
+    """Raises MemoryLimitError where the cache that is asked for has no room, or the share holds not even one block."""
+    room = plan.room_for_blocks
+    if plan.fixed_blocks is not None and plan.free is not None and plan.fixed_blocks > room:
+        raise MemoryLimitError(
+            f"A cache of {plan.fixed_blocks} blocks needs {amount(plan.fixed_blocks * plan.block_bytes)}, and "
+            f"{amount(room * plan.block_bytes)} are left for it.",
+            f"cache.blocks={room} would fit, which is a context of {room * plan.block_size:,} tokens."
+            if room
+            else f"{FREE_SOME}.",
+        )
+    if plan.num_blocks < 1:
+        raise MemoryLimitError(
+            f"{plan.memory_share:.0%} of the memory that is left holds no block of {plan.block_size} tokens, which "
+            f"needs {amount(plan.block_bytes)}.",
+            f"{FREE_SOME}, raise cache.memory_share, or lower cache.block_size.",
+        )
+
+
+def what_would_fit(plan: MemoryPlan) -> str:
+    """The mildest change with which the models fit, or how far the smallest is from it."""
+    ways = list(_ways(plan))
+    for words, other in ways:
+        if other.fits:
+            return f"{words} would need {amount(other.least)}."
+    words, smallest = min(ways, key=lambda way: way[1].least, default=("", plan))
+    also = f"; even {words} would need {amount(smallest.least)}" if words else ""
+    return f"{FREE_SOME}{also}."
+
+
+@contextmanager
+def explained_loading(plan: MemoryPlan) -> Iterator[None]:
+    """Turns an allocation that fails inside, while models load, into a MemoryLimitError that says what would fit."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        free = "" if plan.free is None else f", of {amount(plan.free)} that were free"
+        raise MemoryLimitError(
+            f"Memory ran out while the models were loaded; with one step they need {amount(plan.least)}{free}.",
+            _smaller(plan),
+        ) from error
+
+
+def ran_out_while_running(num_texts: int, longest: int, max_step_tokens: int) -> MemoryLimitError:
+    """What to say when a step found no memory: `num_texts` were under way, the longest of `longest` tokens."""
+    texts = f"{num_texts} texts were generated, the longest" if num_texts > 1 else "a text was generated,"
+    message = f"Memory ran out while {texts} of {longest:,} tokens."
+    changes = []
+    if num_texts > 1:
+        changes.append(f"engine.max_sequences={num_texts // 2}")
+    if longest >= max_step_tokens > 64:
+        changes.append(f"engine.max_step_tokens={max_step_tokens // 2}")
+    changes.append("a smaller cache.memory_share")
+    return MemoryLimitError(message, f"What is finished is kept. Try {', or '.join(changes)} with --set.")
+
+
+def _smaller(plan: MemoryPlan) -> str:
+    """The first change that needs less: what was said to be free has proved not to be."""
+    return next((f"{words} would need {amount(other.least)}." for words, other in _ways(plan)), f"{FREE_SOME}.")
+
+
+def _ways(plan: MemoryPlan) -> Iterator[tuple[str, MemoryPlan]]:
+    """Changes that need less memory, those first that change no text."""
+    target, drafts = plan.models[0], plan.models[1:]
+    alone = replace(plan, models=(target,))
+    options = ("--weights ", "--draft-weights ") if plan.mixed_products else ("--dtype ", "--set draft.dtype=")
+    for draft in drafts:
+        for words, smaller in _narrower(draft, options[1], plan.mixed_products):
+            yield words, replace(plan, models=(target, smaller))
+        yield "--drafter ngram, with no draft model,", alone
+    for words, smaller in _narrower(target, options[0], plan.mixed_products):
+        yield words, replace(plan, models=(smaller, *drafts))
+        if drafts:
+            yield f"{words} and --drafter ngram", replace(plan, models=(smaller,))
+
+
+def _narrower(model: ModelMemory, option: str, keeps_dtype: bool) -> Iterator[tuple[str, ModelMemory]]:
+    """The model in the formats that take less than its own, the widest first."""
+    for name, num_bytes in sorted(model.formats.items(), key=lambda one: -one[1]):
+        if num_bytes < model.weight_bytes:
+            dtype = model.dtype if keeps_dtype else NUMBER_TYPES[name]
+            yield f"{option}{name}", replace(model, dtype=dtype, weights=name, weight_bytes=num_bytes)
+
+
+def _models(plan: MemoryPlan) -> str:
+    return "The model and its draft" if len(plan.models) > 1 else "The model and one step of it"
