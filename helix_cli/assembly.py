@@ -20,7 +20,7 @@ from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, HelixError, InputError, ModelError
 from helix_cli.model.architecture import Architecture, read_architecture
-from helix_cli.model.checkpoint import resolve
+from helix_cli.model.checkpoint import FILES, resolve
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.exact import choose_exactness
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
@@ -143,9 +143,9 @@ def _template(file: str | None) -> str | None:
     return None if file is None else read_text(Path(file))
 
 
-def checkpoint_path(name: str, role: str) -> Path:
+def checkpoint_path(name: str, role: str, files: Sequence[str] = FILES) -> Path:
     """The directory of the model that a config names; `role` says which one of the demo pair. Raises ModelError."""
-    return DEMO_PAIR / role if name == DEMO else resolve(name)
+    return DEMO_PAIR / role if name == DEMO else resolve(name, files=files)
 
 
 def find_source(name: str, role: str) -> Source:

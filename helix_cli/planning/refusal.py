@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from helix_cli.backend import NUMBER_TYPES
+from helix_cli.cache.paged import num_blocks_for
 from helix_cli.errors import MemoryLimitError, is_out_of_memory
 from helix_cli.planning.memory import MemoryPlan, ModelMemory
 
@@ -64,6 +65,17 @@ def what_would_fit(plan: MemoryPlan) -> str:
     return f"{FREE_SOME}{also}."
 
 
+def better_context(plan: MemoryPlan) -> str:
+    """What would give one text a longer context, where the cache is too small for the model's own."""
+    context = plan.models[0].widths.context
+    if plan.fixed_blocks is not None:
+        return f"cache.blocks={num_blocks_for(context, plan.block_size)} would hold all of it."
+    for words, other in [("cache.memory_share=0.9", replace(plan, memory_share=0.9)), *_ways(plan)]:
+        if other.holds(context, 1):
+            return f"With {words} all of it would fit."
+    return "Nothing that could be changed here makes all of it fit; a smaller model would."
+
+
 @contextmanager
 def explained_loading(plan: MemoryPlan) -> Iterator[None]:
     """Turns an allocation that fails inside, while models load, into a MemoryLimitError that says what would fit."""
@@ -77,19 +89,6 @@ def explained_loading(plan: MemoryPlan) -> Iterator[None]:
             f"Memory ran out while the models were loaded; with one step they need {amount(plan.least)}{free}.",
             _smaller(plan),
         ) from error
-
-
-def ran_out_while_running(num_texts: int, longest: int, max_step_tokens: int) -> MemoryLimitError:
-    """What to say when a step found no memory: `num_texts` were under way, the longest of `longest` tokens."""
-    texts = f"{num_texts} texts were generated, the longest" if num_texts > 1 else "a text was generated,"
-    message = f"Memory ran out while {texts} of {longest:,} tokens."
-    changes = []
-    if num_texts > 1:
-        changes.append(f"engine.max_sequences={num_texts // 2}")
-    if longest >= max_step_tokens > 64:
-        changes.append(f"engine.max_step_tokens={max_step_tokens // 2}")
-    changes.append("a smaller cache.memory_share")
-    return MemoryLimitError(message, f"What is finished is kept. Try {', or '.join(changes)} with --set.")
 
 
 def _smaller(plan: MemoryPlan) -> str:
