@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, str]] = {
     "sweep-k": "Measure how many tokens to propose at a time, and what the best number depends on.",
     "validate": "Prove, on this machine and with these models, that speculation changes nothing.",
     "plan": "Say what models take of the memory, and which contexts and batches fit, before anything is loaded.",
+    "doctor": "Look at this machine: devices, packages, kernels, memory and caches, and what is wrong.",
     "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""

@@ -12,7 +12,7 @@ MAX_LINES = 300
 
 # A part may import those before it. Parts in one tuple do not import one another.
 LAYERS: list[tuple[str, ...]] = [
-    ("core", "stats", "errors", "phases", "prompt", "storage", "__init__"),
+    ("core", "stats", "errors", "phases", "prompt", "storage", "machine", "packages", "__init__"),
     ("backend", "sampling", "ui"),
     ("native",),
     ("cache",),
@@ -24,7 +24,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("planning",),
     ("pools", "sampling_choice", "depth_choice"),
     ("session", "assembly", "rewiring", "outlook"),
-    ("chat", "bench", "checks"),
+    ("chat", "bench", "checks", "doctor"),
     ("commands",),
     ("app",),
     ("__main__",),

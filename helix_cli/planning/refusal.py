@@ -9,6 +9,7 @@ from dataclasses import replace
 from helix_cli.backend import NUMBER_TYPES
 from helix_cli.cache.paged import num_blocks_for
 from helix_cli.errors import MemoryLimitError, is_out_of_memory
+from helix_cli.model.formats import INT8
 from helix_cli.planning.memory import MemoryPlan, ModelMemory
 
 FREE_SOME = "Close other programs, or choose a smaller model"
@@ -100,23 +101,28 @@ def _ways(plan: MemoryPlan) -> Iterator[tuple[str, MemoryPlan]]:
     """Changes that need less memory, those first that change no text."""
     target, drafts = plan.models[0], plan.models[1:]
     alone = replace(plan, models=(target,))
-    options = ("--weights ", "--draft-weights ") if plan.mixed_products else ("--dtype ", "--set draft.dtype=")
     for draft in drafts:
-        for words, smaller in _narrower(draft, options[1], plan.mixed_products):
+        for words, smaller in _narrower(draft, plan.mixed_products):
             yield words, replace(plan, models=(target, smaller))
         yield "--drafter ngram, with no draft model,", alone
-    for words, smaller in _narrower(target, options[0], plan.mixed_products):
+    for words, smaller in _narrower(target, plan.mixed_products):
         yield words, replace(plan, models=(smaller, *drafts))
         if drafts:
             yield f"{words} and --drafter ngram", replace(plan, models=(smaller,))
 
 
-def _narrower(model: ModelMemory, option: str, keeps_dtype: bool) -> Iterator[tuple[str, ModelMemory]]:
-    """The model in the formats that take less than its own, the widest first."""
+def _narrower(model: ModelMemory, mixed: bool) -> Iterator[tuple[str, ModelMemory]]:
+    """The model in the formats that take less than its own, the widest first.
+
+    Without mixed products a float format is a matter of the number type to compute in.
+    """
+    weights, dtype = ("--draft-weights ", "--set draft.dtype=") if model.role == "draft" else ("--weights ", "--dtype ")
     for name, num_bytes in sorted(model.formats.items(), key=lambda one: -one[1]):
         if num_bytes < model.weight_bytes:
-            dtype = model.dtype if keeps_dtype else NUMBER_TYPES[name]
-            yield f"{option}{name}", replace(model, dtype=dtype, weights=name, weight_bytes=num_bytes)
+            stays = mixed or name == INT8
+            computed = model.dtype if stays else NUMBER_TYPES[name]
+            words = f"{weights if stays else dtype}{name}"
+            yield words, replace(model, dtype=computed, weights=name, weight_bytes=num_bytes)
 
 
 def _models(plan: MemoryPlan) -> str:

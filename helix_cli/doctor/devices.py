@@ -1,0 +1,69 @@
+"""What became of each device that was tried: usable, or the reason why not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from helix_cli.doctor.children import Answer, ask
+
+DEVICES: Final = ("cuda", "mps", "directml", "cpu")
+"""Every kind of device, in the order in which `auto` prefers them."""
+
+PROBE: Final = "helix_cli.backend.probe"
+HARDWARE: Final[Mapping[str, tuple[str, ...]]] = {
+    "cuda": ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/kfd"),
+    "directml": ("/dev/dxg",),
+}
+"""What the driver of a device leaves in the file system, whatever Python has installed."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device as it was found."""
+
+    name: str
+    usable: bool
+    text: str
+    """What it is, or in a sentence why it cannot be used."""
+    hint: str = ""
+    present: bool = False
+    """PyTorch or a package of its own knows of such a device here."""
+    has_driver: bool = False
+    """The system has a driver for it."""
+    number_types: Mapping[str, str | None] = field(default_factory=dict)
+    """Number type -> what is wrong with it, None where it works."""
+    free: int | None = None
+    total: int | None = None
+
+
+def try_devices(names: tuple[str, ...] = DEVICES, asking: Callable[..., dict[str, Answer]] = ask) -> list[Device]:
+    """Each device, tried in a process of its own, all at the same time."""
+    answers = asking({name: (PROBE, name) for name in names})
+    return [device_from(name, answers[name], driver(name)) for name in names]
+
+
+def device_from(name: str, answer: Answer, has_driver: bool) -> Device:
+    """What a probe's answer says of a device."""
+    types = {line["dtype"]: line["problem"] for line in answer.lines if "dtype" in line}
+    opened = answer.get("opened")
+    facts = {"present": bool(answer.get("present")), "has_driver": has_driver, "number_types": types}
+    if answer.get("refused"):
+        return Device(name, False, answer.get("refused"), answer.get("hint") or "", **facts)
+    if answer.failure is not None:
+        hint = "Update its driver and PyTorch, or use --device cpu." if name != "cpu" else "Install PyTorch again."
+        return Device(name, False, f"{opened or name} fails: {answer.failure}.", hint, **facts)
+    works = any(problem is None for problem in types.values())
+    text = opened if works else f"{opened} computes wrongly in every number type."
+    return Device(name, works, text, "", **facts, free=answer.get("free"), total=answer.get("total"))
+
+
+def driver(name: str) -> bool:
+    """Whether the system has a driver for a kind of device."""
+    kind = name.partition(":")[0]
+    if kind == "mps":
+        return sys.platform == "darwin"
+    return any(Path(path).exists() for path in HARDWARE.get(kind, ()))
