@@ -87,8 +87,8 @@ class Outlook:
                     "parameters": parameters,
                     "dtype": str(one.dtype).removeprefix("torch."),
                     "weights": one.weights,
-                    "weight_bytes": one.weight_bytes,
-                    "weight_bytes_by_format": dict(one.formats),
+                    "weight_bytes": one.size.kept,
+                    "weight_bytes_by_format": {name: size.kept for name, size in one.formats.items()},
                     "kv_bytes_per_token": one.kv_bytes_per_token,
                     "context": one.widths.context,
                 }

@@ -7,7 +7,7 @@ from helix_cli.cache.paged import PagedKVCache
 from helix_cli.config import Config
 from helix_cli.model.decoder import Decoder
 from helix_cli.planning.from_config import plan_memory
-from helix_cli.planning.memory import ModelMemory
+from helix_cli.planning.memory import ModelMemory, WeightSize
 from helix_cli.planning.refusal import check_pool
 from helix_cli.planning.sizes import kv_values, widths
 from helix_cli.sections import CacheSection
@@ -32,7 +32,7 @@ def choose_num_blocks(config: Config, backend: Backend, decoders: list[Decoder])
     """Blocks of each pool, now that the weights are loaded: see `MemoryPlan.num_blocks`. Raises MemoryLimitError."""
     roles = ("target", "draft")
     loaded = [
-        ModelMemory(role, widths(one.architecture), kv_values(one.architecture), one.dtype, "", 0)
+        ModelMemory(role, widths(one.architecture), kv_values(one.architecture), one.dtype, "", WeightSize(0))
         for role, one in zip(roles, decoders, strict=False)
     ]
     plan = plan_memory(config, backend, tuple(loaded))

@@ -65,7 +65,7 @@ def test_no_weight_is_read(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPa
 
 
 def test_the_loader_refuses_with_the_same_words(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    free(monkeypatch, 3_000_000)
+    free(monkeypatch, 1_000_000)
     outlook = look_ahead(config_for(pair))
     assert outlook.refusal is not None and outlook.longest == 0 and not any(case.fits for case in outlook.cases)
     with pytest.raises(MemoryLimitError) as caught:
@@ -89,7 +89,7 @@ def test_a_cache_that_is_too_large_is_refused_before_weights_are_read(
 def test_an_early_exit_adds_keys_and_values_only(pair: tuple[Path, Path]) -> None:
     outlook = look_ahead(load_config(None, [f"model.path={pair[0]}", "draft.kind=early_exit", "draft.layers=2"]))
     target, draft = outlook.plan.models
-    assert draft.weight_bytes == 0 and 3 * draft.kv_bytes_per_token == 2 * target.kv_bytes_per_token
+    assert draft.size.kept == 0 and 3 * draft.kv_bytes_per_token == 2 * target.kv_bytes_per_token
     with pytest.raises(ConfigError):
         look_ahead(load_config(None, [f"model.path={pair[0]}", "draft.kind=early_exit", "draft.layers=3"]))
 

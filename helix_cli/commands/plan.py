@@ -64,8 +64,8 @@ def model_table(outlook: Outlook) -> tuple[list[str], list[list[str]]]:
     formats = list(outlook.plan.models[0].formats)
     rows = []
     for model, name, parameters in zip(outlook.plan.models, outlook.names, outlook.parameters, strict=True):
-        own = model.formats
-        sizes = [f"{amount(own[one])}{' *' if one == model.weights else ''}" if one in own else "-" for one in formats]
+        own = {one: f"{amount(size.kept)}{' *' * (one == model.weights)}" for one, size in model.formats.items()}
+        sizes = [own.get(one, "-") for one in formats]
         count = f"{parameters / 1e6:,.0f} M" if own else "shared"
         rows.append([model.role, name, count, *sizes, f"{model.kv_bytes_per_token / 2**10:.1f} KiB"])
     return ["model", "name", "parameters", *formats, "K/V a token"], rows
@@ -103,8 +103,8 @@ def lines(outlook: Outlook) -> list[str]:
         target, draft = plan.models
         share = draft.kv_bytes_per_token / target.kv_bytes_per_token
         found.append(
-            f"The draft adds {amount(draft.weight_bytes)} of weights and {share:.0%} to the keys and values."
-            if draft.weight_bytes
+            f"The draft adds {amount(draft.size.kept)} of weights and {share:.0%} to the keys and values."
+            if draft.size.kept
             else f"The draft adds no weights and {share:.0%} to the keys and values."
         )
     return [*found, *outlook.notes]

@@ -85,10 +85,9 @@ def _problems(findings: Findings) -> Iterator[Mismatch]:
         yield Mismatch(f"{clause[0].upper()}{clause[1:]}.", "Install helix-cli again in an environment of its own.")
     yield from findings.mismatches
     for device in findings.devices:
-        if not device.usable and (device.present or device.name == findings.asked_for):
+        # The CPU is always there; where it fails, PyTorch does.
+        if not device.usable and (device.present or device.name in ("cpu", findings.asked_for)):
             yield Mismatch(device.text, device.hint)
-    if findings.asked_for is None and findings.best is None:
-        yield Mismatch("No device can be used.", "Mend PyTorch first: the CPU always works where it does.")
 
 
 def _compiling(findings: Findings) -> str:

@@ -8,7 +8,7 @@ from helix_cli.draft.auto_depth import MAX_DEPTH
 from helix_cli.drafter_choice import early_exit_layers
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.opening import ModelChoice, ModelOpener
-from helix_cli.planning.memory import MemoryPlan, ModelMemory, model_memory
+from helix_cli.planning.memory import MemoryPlan, ModelMemory, WeightSize, model_memory
 from helix_cli.planning.sizes import Step, kv_values, widths
 
 
@@ -38,7 +38,7 @@ def planned_models(
     if config.draft.kind != "early_exit":
         return (first,)
     shape = target.truncated(early_exit_layers(config.draft.layers, target.num_layers))
-    return first, ModelMemory("draft", widths(shape), kv_values(shape), first.dtype, first.weights, 0)
+    return first, ModelMemory("draft", widths(shape), kv_values(shape), first.dtype, first.weights, WeightSize(0))
 
 
 def largest_step(config: Config, context: int) -> Step:

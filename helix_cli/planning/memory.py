@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
@@ -25,6 +25,7 @@ from helix_cli.planning.sizes import (
     attention_bytes,
     draft_law_bytes,
     kv_values,
+    loading_bytes,
     logits_bytes,
     weight_bytes,
     widths,
@@ -32,6 +33,13 @@ from helix_cli.planning.sizes import (
 
 ASSUMED_FREE_BYTES: Final = 2 * 2**30
 """Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model."""
+
+
+class WeightSize(NamedTuple):
+    """Bytes of a model's weights, and of what loading them holds at most beside them."""
+
+    kept: int
+    loading: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,10 @@ class ModelMemory:
     dtype: torch.dtype
     weights: str
     """The format of its matrices."""
-    weight_bytes: int
-    """0 for a draft that is part of the target."""
-    formats: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of its weights in every format that this device can have, the present one included."""
+    size: WeightSize
+    """Of its own weights; nothing for a draft that is part of the target."""
+    formats: Mapping[str, WeightSize] = field(default_factory=dict)
+    """The same in every format that this device can have, the present one included."""
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -77,7 +85,7 @@ class MemoryPlan:
     @property
     def weights(self) -> int:
         """The weights of all models."""
-        return sum(model.weight_bytes for model in self.models)
+        return sum(model.size.kept for model in self.models)
 
     @property
     def block_bytes(self) -> int:
@@ -97,8 +105,12 @@ class MemoryPlan:
 
     @property
     def least(self) -> int:
-        """What must be free for anything to run: the weights, one step's buffers and one block."""
-        return self.weights + self.logits + self.activations + self.block_bytes
+        """What must be free to load the models one after the other, and to run a step of them with one block."""
+        loaded = peak = 0
+        for model in self.models:
+            peak = max(peak, loaded + sum(model.size))
+            loaded += model.size.kept
+        return max(peak, loaded + self.logits + self.activations + self.block_bytes)
 
     @property
     def fits(self) -> bool:
@@ -148,9 +160,13 @@ class MemoryPlan:
 
 def model_memory(role: str, shape: Architecture, dtype: torch.dtype, weights: str, backend: Backend) -> ModelMemory:
     """A model with its own weights."""
-    formats = {name: weight_bytes(shape, stored_as(dtype, name, backend)) for name in available_formats(dtype, backend)}
-    taken = formats.get(weights) or weight_bytes(shape, stored_as(dtype, weights, backend))
-    return ModelMemory(role, widths(shape), kv_values(shape), dtype, weights, taken, formats)
+
+    def size(name: str) -> WeightSize:
+        stored = stored_as(dtype, name, backend)
+        return WeightSize(weight_bytes(shape, stored), loading_bytes(shape, stored, torch.get_num_threads()))
+
+    formats = {name: size(name) for name in {**dict.fromkeys(available_formats(dtype, backend)), weights: None}}
+    return ModelMemory(role, widths(shape), kv_values(shape), dtype, weights, formats[weights], formats)
 
 
 def stored_as(dtype: torch.dtype, weights: str, backend: Backend) -> Stored:

@@ -117,12 +117,12 @@ def _narrower(model: ModelMemory, mixed: bool) -> Iterator[tuple[str, ModelMemor
     Without mixed products a float format is a matter of the number type to compute in.
     """
     weights, dtype = ("--draft-weights ", "--set draft.dtype=") if model.role == "draft" else ("--weights ", "--dtype ")
-    for name, num_bytes in sorted(model.formats.items(), key=lambda one: -one[1]):
-        if num_bytes < model.weight_bytes:
+    for name, size in sorted(model.formats.items(), key=lambda one: -one[1].kept):
+        if size.kept < model.size.kept:
             stays = mixed or name == INT8
             computed = model.dtype if stays else NUMBER_TYPES[name]
             words = f"{weights if stays else dtype}{name}"
-            yield words, replace(model, dtype=computed, weights=name, weight_bytes=num_bytes)
+            yield words, replace(model, dtype=computed, weights=name, size=size)
 
 
 def _models(plan: MemoryPlan) -> str:

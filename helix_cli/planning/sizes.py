@@ -94,6 +94,21 @@ def weight_bytes(shape: Architecture, stored: Stored) -> int:
     return embedding + norms + shape.num_layers * layer + head_bytes(shape, stored)
 
 
+def loading_bytes(shape: Architecture, stored: Stored, threads: int) -> int:
+    """What loading holds at most beside the finished weights.
+
+    Each thread holds the parts of a matrix beside the whole, and one part as it was read. Eight bits are chosen matrix
+    by matrix, with two float copies of it.
+    """
+    matrices = [*layer_matrices(shape), Matrix(shape.vocab_size, shape.hidden, has_bias=False)]
+    largest = max(matrix.size for matrix in matrices)
+    if stored.weights == INT8:
+        return 3 * largest * stored.dtype.itemsize
+    fused = max(matrix.size for matrix in layer_matrices(shape))
+    itemsize = NUMBER_TYPES[stored.weights].itemsize
+    return max(largest, threads * 3 * fused // 2) * itemsize
+
+
 def layer_matrices(shape: Architecture) -> list[Matrix]:
     """Query, key and value in one; output; gate and up in one; down."""
     queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from helix_cli.doctor.devices import Device
 from helix_cli.doctor.diagnosis import find_notes, find_problems
 from helix_cli.packages import Mismatch
 from tests.doctor.made import ABSENT, CARD, CPU, findings
 
 BROKEN = replace(ABSENT, present=True, has_driver=True, text="The GPU fails.", hint="Update the driver.")
+
+NO_TORCH = Device("cpu", False, "cpu fails: no torch.", "Install PyTorch again.")
 
 
 def test_a_sound_machine_has_neither() -> None:
@@ -28,7 +31,7 @@ def test_a_sound_machine_has_neither() -> None:
         ({"mismatches": [Mismatch("A bad pair.", "Part them.")]}, "A bad pair.", "Part them."),
         ({"devices": [BROKEN, CPU]}, "The GPU fails.", "Update the driver."),
         ({"devices": [ABSENT], "asked_for": "cuda"}, ABSENT.text, ABSENT.hint),
-        ({"devices": [ABSENT]}, "No device can be used.", "PyTorch"),
+        ({"devices": [ABSENT, NO_TORCH]}, "cpu fails: no torch.", "Install PyTorch again."),
     ],
 )
 def test_problems(changes: dict[str, Any], message: str, hint: str) -> None:
