@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -107,3 +109,12 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     found = examination.examine("cpu")
     assert found.best is not None and found.best.name == "cpu" and found.measuring_failed is None
     assert set(found.best.number_types) == {"float32", "bfloat16", "float16"} and found.threads and found.kernels
+
+
+def test_the_doctors_own_process_imports_no_torch() -> None:
+    code = (
+        "import sys\nimport helix_cli.commands.doctor, helix_cli.doctor.examination, helix_cli.doctor.suggestion\n"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

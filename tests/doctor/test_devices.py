@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,3 +101,27 @@ def test_the_probe_says_when_sums_are_wrong_and_when_it_is_refused(monkeypatch: 
 
     monkeypatch.setattr(probe, "open_backend", refuse)
     assert list(probe.look_at("cuda"))[-1] == {"refused": "No.", "hint": "Do."}
+
+
+ABORTS = """
+import os
+
+def __getattr__(name):
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return lambda *_: os.abort()
+"""
+UNFIT = "raise ImportError('undefined symbol: TensorImpl20is_contiguous_custom')\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [(ABORTS, "was aborted (code -6) while it tried the device"), (UNFIT, "torch-directml needs PyTorch 2.4.1, not ")],
+)
+def test_a_package_that_aborts_or_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, words: str
+) -> None:
+    (tmp_path / "torch_directml.py").write_text(package)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    (found,) = try_devices(("directml",))
+    assert not found.usable and words in found.text and found.hint and found.present
