@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -48,17 +48,18 @@ def try_devices(names: tuple[str, ...] = DEVICES, asking: Callable[..., dict[str
 
 def device_from(name: str, answer: Answer, has_driver: bool) -> Device:
     """What a probe's answer says of a device."""
-    types = {line["dtype"]: line["problem"] for line in answer.lines if "dtype" in line}
+    types: dict[str, str | None] = {line["dtype"]: line["problem"] for line in answer.lines if "dtype" in line}
     opened = answer.get("opened")
-    facts = {"present": bool(answer.get("present")), "has_driver": has_driver, "number_types": types}
+    found = Device(name, False, "", present=bool(answer.get("present")), has_driver=has_driver, number_types=types)
     if answer.get("refused"):
-        return Device(name, False, answer.get("refused"), answer.get("hint") or "", **facts)
+        return replace(found, text=answer.get("refused"), hint=answer.get("hint") or "")
     if answer.failure is not None:
         hint = "Update its driver and PyTorch, or use --device cpu." if name != "cpu" else "Install PyTorch again."
-        return Device(name, False, f"{opened or name} fails: {answer.failure}.", hint, **facts)
-    works = any(problem is None for problem in types.values())
-    text = opened if works else f"{opened} computes wrongly in every number type."
-    return Device(name, works, text, "", **facts, free=answer.get("free"), total=answer.get("total"))
+        return replace(found, text=f"{opened or name} fails: {answer.failure}.", hint=hint)
+    if all(types.values()):
+        hint = "Do not use it; a newer driver or PyTorch may help."
+        return replace(found, text=f"{opened} computes wrongly in every number type.", hint=hint)
+    return replace(found, usable=True, text=opened, free=answer.get("free"), total=answer.get("total"))
 
 
 def driver(name: str) -> bool:
