@@ -54,7 +54,8 @@ def device_from(name: str, answer: Answer, has_driver: bool) -> Device:
     if answer.get("refused"):
         return replace(found, text=answer.get("refused"), hint=answer.get("hint") or "")
     if answer.failure is not None:
-        hint = "Update its driver and PyTorch, or use --device cpu." if name != "cpu" else "Install PyTorch again."
+        mend = "update its driver and PyTorch, or use --device cpu" if name != "cpu" else "install PyTorch again"
+        hint = f"Try again while nothing else runs; if it stays so, {mend}."
         return replace(found, text=f"{opened or name} fails: {answer.failure}.", hint=hint)
     if all(types.values()):
         hint = "Do not use it; a newer driver or PyTorch may help."

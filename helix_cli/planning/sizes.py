@@ -1,8 +1,8 @@
 """Bytes of a model, and of what a step of it needs, from its shape alone: pure arithmetic, nothing is read or loaded.
 
-What is said of weights and K/V is exact, to the byte, but for eight-bit weights: they take a little more where input
-channels are kept in float, which only the weights themselves can tell. Buffers of a step are what the largest operation
-holds at one time, without what a kernel allocates inside.
+What is said of weights and K/V is exact, to the byte, with two exceptions: eight-bit weights take a little more where
+input channels are kept in float, which only the weights themselves can tell, and oneDNN's packed ones fill its tiles.
+Buffers of a step are what the largest operation holds at one time, without what a kernel allocates inside.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ def loading_bytes(shape: Architecture, stored: Stored, threads: int) -> int:
     """What loading holds at most beside the finished weights.
 
     Each thread holds the parts of a matrix beside the whole, and one part as it was read. Eight bits are chosen matrix
-    by matrix, with two float copies of it.
+    by matrix: as read, as it is multiplied by, without its outliers and divided by its scales, then rounded and packed.
     """
     matrices = [*layer_matrices(shape), Matrix(shape.vocab_size, shape.hidden, has_bias=False)]
     largest = max(matrix.size for matrix in matrices)
     if stored.weights == INT8:
-        return 3 * largest * stored.dtype.itemsize
+        return (4 * stored.dtype.itemsize + 2) * largest
     fused = max(matrix.size for matrix in layer_matrices(shape))
     itemsize = NUMBER_TYPES[stored.weights].itemsize
     return max(largest, threads * 3 * fused // 2) * itemsize

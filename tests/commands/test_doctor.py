@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from helix_cli.app import app
 from helix_cli.doctor import examination
-from helix_cli.doctor.children import Answer
+from helix_cli.doctor.children import Answer, ask
 from helix_cli.doctor.diagnosis import Findings
 from tests.doctor.made import ABSENT, CPU, findings
 
@@ -106,7 +107,7 @@ def test_a_machine_without_torch_is_still_examined() -> None:
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes are really started; the memory probe is left out for its gigabyte."""
     monkeypatch.setattr(examination, "_worth_measuring", lambda devices: [])
-    found = examination.examine("cpu")
+    found = examination.examine("cpu", partial(ask, timeout_s=300.0))
     assert found.best is not None and found.best.name == "cpu" and found.measuring_failed is None
     assert set(found.best.number_types) == {"float32", "bfloat16", "float16"} and found.threads and found.kernels
 

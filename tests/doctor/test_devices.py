@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from helix_cli.backend import probe
-from helix_cli.doctor.children import Answer
+from helix_cli.doctor.children import Answer, ask
 from helix_cli.doctor.devices import DEVICES, device_from, try_devices
 from helix_cli.errors import DeviceError
 
@@ -103,6 +104,8 @@ def test_the_probe_says_when_sums_are_wrong_and_when_it_is_refused(monkeypatch: 
     assert list(probe.look_at("cuda"))[-1] == {"refused": "No.", "hint": "Do."}
 
 
+PATIENT_S = 300.0
+"""Machines that run tests may be busy."""
 ABORTS = """
 import os
 
@@ -123,5 +126,5 @@ def test_a_package_that_aborts_or_does_not_fit(
 ) -> None:
     (tmp_path / "torch_directml.py").write_text(package)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    (found,) = try_devices(("directml",))
+    (found,) = try_devices(("directml",), partial(ask, timeout_s=PATIENT_S))
     assert not found.usable and words in found.text and found.hint and found.present
