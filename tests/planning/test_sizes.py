@@ -22,6 +22,7 @@ from helix_cli.model.formats import why_no_int8
 from helix_cli.model.int8 import Int8Linear
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
+from helix_cli.native.weight_memory import CHUNK
 from helix_cli.planning.memory import stored_as
 from helix_cli.planning.sizes import (
     Step,
@@ -67,8 +68,9 @@ def allocated(decoder: Decoder) -> int:
         if tensor.is_mkldnn:
             pieces[id(tensor)] = torch.ops.mkldnn._nbytes(tensor)
         else:
-            storage = tensor.untyped_storage()
-            pieces[storage.data_ptr()] = storage.nbytes() if storage.nbytes() else 0
+            num_bytes, whole = tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes()
+            assert whole == num_bytes or whole >= CHUNK, "a view keeps more memory than it shows"
+            pieces[tensor.data_ptr()] = num_bytes
     return sum(pieces.values())
 
 
