@@ -62,8 +62,8 @@ def type_problem(backend: Backend, dtype: torch.dtype) -> str | None:
     except (RuntimeError, NotImplementedError, TypeError) as error:
         return first_line(error)
     wanted = _operations(x.to(dtype).float(), weight.to(dtype).float())
-    error = float((found - wanted).abs().max())
-    return None if error <= TOLERANCE[dtype] else f"results differ by {error:.2g}"
+    difference = float((found - wanted).abs().max())
+    return None if difference <= TOLERANCE[dtype] else f"results differ by {difference:.2g}"
 
 
 @torch.no_grad()

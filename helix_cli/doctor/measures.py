@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -18,7 +18,7 @@ from helix_cli.model.int8_kernels import best_kernel, open_kernel
 from helix_cli.native.compile import find_compiler
 from helix_cli.native.pointwise import open_pointwise
 
-KERNELS: Final = {
+KERNELS: Final[Mapping[str, Callable[[], object]]] = {
     "float products": open_float,
     "eight-bit products": lambda: open_kernel("native"),
     "attention": open_attention,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from helix_cli.backend import probe
+from helix_cli.backend import open_backend, probe
 from helix_cli.doctor.children import Answer, ask
 from helix_cli.doctor.devices import DEVICES, device_from, try_devices
 from helix_cli.errors import DeviceError
@@ -80,7 +80,7 @@ def test_the_probe_finds_this_processor_sound() -> None:
 
 
 def test_the_probe_finds_wrong_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = probe.open_backend("cpu")
+    backend = open_backend("cpu")
     softmax = torch.softmax
     monkeypatch.setattr(torch, "softmax", lambda x, dim: softmax(x, dim) + (0.5 if x.dtype == torch.float16 else 0.0))
     assert probe.type_problem(backend, torch.float32) is None

@@ -36,15 +36,15 @@ def test_a_step_without_memory_changes_nothing(place: str, failure: Exception) -
     calm = [outcome.tokens for outcome in build("model").run(several)]
     bench = build("model", max_step_tokens=128)
     runner = bench.engine.runner if place == "target" else bench.engine.drafter.runner  # type: ignore[attr-defined]
-    runner.forward = failing_once(runner.forward, failure, after=3)
+    runner.forward = failing_once(runner.forward, failure, after=3)  # type: ignore[method-assign]
     ids = [bench.engine.add(request, RULE) for request in several]
     done: dict[int, list[int]] = {}
     errors: list[MemoryLimitError] = []
     while not bench.engine.idle:
         try:
             done.update((one.id, one.tokens[one.prompt_len :]) for one in bench.engine.step().finished)
-        except MemoryLimitError as error:
-            errors.append(error)
+        except MemoryLimitError as caught:
+            errors.append(caught)
             bench.engine.check()
     assert [done[number] for number in ids] == [list(tokens) for tokens in calm]
     (error,) = errors
