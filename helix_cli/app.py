@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from helix_cli import __version__
 from helix_cli.commands.interrupt import EXIT_CODE
-from helix_cli.errors import HelixError
+from helix_cli.errors import HelixError, is_out_of_memory
 from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
@@ -30,6 +30,8 @@ COMMANDS: Final[dict[str, str]] = {
     "sweep-k": "Measure how many tokens to propose at a time, and what the best number depends on.",
     "validate": "Prove, on this machine and with these models, that speculation changes nothing.",
     "drafts": "Find out which models on this machine can draft for a target, and how much faster it gets.",
+    "plan": "Say what models take of the memory, and which contexts and batches fit, before anything is loaded.",
+    "doctor": "Look at this machine: devices, packages, kernels, memory and caches, and what is wrong.",
     "cache": "List or clear what is kept on disk between runs.",
 }
 """Name -> one line of help. Command `x-y` is the function `x_y` of helix_cli/commands/x_y.py."""
@@ -148,14 +150,6 @@ def describe(error: Exception) -> tuple[str, str, int]:
         return "There is no space left to write to.", "Free some space, or write to another place.", 2
     text = " ".join(str(error).split()) or "no details"
     return f"Something failed that should not: {type(error).__name__}: {text}", "Set HELIX_DEBUG=1 to see where.", 1
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on any device; told by name and wording, because torch need not be imported here."""
-    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
-        return True
-    phrases = ("can't allocate memory", "not enough memory", "out of memory", "not enough gpu video memory")
-    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
 
 
 def _give_up_stdout() -> None:

@@ -15,12 +15,12 @@ from helix_cli.config import Config
 from helix_cli.depth_choice import choose_depth, profile_key
 from helix_cli.draft import DRAFTERS, DraftSetup
 from helix_cli.draft.profile import keep_profile
-from helix_cli.drafter_choice import DEMO, WITH_A_MODEL
+from helix_cli.drafter_choice import DEMO, WITH_A_MODEL, early_exit_layers
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, HelixError, InputError
 from helix_cli.model.architecture import Architecture, read_architecture
-from helix_cli.model.checkpoint import resolve
+from helix_cli.model.checkpoint import FILES, resolve
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.exact import choose_exactness
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
@@ -28,6 +28,8 @@ from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import fingerprint
 from helix_cli.phases import Phases
+from helix_cli.planning.from_config import plan_memory, planned_models
+from helix_cli.planning.refusal import check_room, explained_loading
 from helix_cli.pools import choose_num_blocks, open_pool
 from helix_cli.prompt import Prompt, read_text
 from helix_cli.sampling_choice import sampling_params
@@ -42,8 +44,6 @@ ASSETS = Path(__file__).parent / "assets"
 DEMO_PAIR = ASSETS / "demo"
 # Ordinary text of several kinds, to see which input channels of a model are outliers.
 CALIBRATION = ASSETS / "calibration.txt"
-# One eighth of the layers, at least one, where early_exit is not told how many.
-EARLY_EXIT_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,12 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
     stop_flag = StopFlag()
     storage = Storage()
     opener = ModelOpener(backend, storage, calibration_ids)
-    decoder, weights = _load(opener, target, config.model, is_draft=False)
-    drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
+    models = planned_models(config, backend, opener, target.architecture, draft.architecture if draft else None)
+    room = plan_memory(config, backend, models)
+    check_room(room, backend.description)
+    with explained_loading(room):
+        decoder, weights = _load(opener, target, config.model, is_draft=False)
+        drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
     # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
     exactness = choose_exactness(config.model.exact, decoder, backend, storage)
     plain, decoder = decoder, exactness.decoder
@@ -106,8 +110,8 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     formats = weights, draft_weights
     engine, keep_profile = build_engine(config, runners, defaults, backend, storage, formats, vocabulary)
-    models = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
-    kept_prompts = keep_prompts(config, models, runners, storage, vocabulary)
+    paths = {"target": (target.path, weights), "draft": ((draft or target).path, draft_weights)}
+    kept_prompts = keep_prompts(config, paths, runners, storage, vocabulary)
     if kept_prompts is not None:
         for prompt in prompts:
             kept_prompts.restore(prompt_tokens(tokenizer, prompt))
@@ -150,9 +154,9 @@ def _template(file: str | None) -> str | None:
     return None if file is None else read_text(Path(file))
 
 
-def checkpoint_path(name: str, role: str) -> Path:
+def checkpoint_path(name: str, role: str, files: Sequence[str] = FILES) -> Path:
     """The directory of the model that a config names; `role` says which one of the demo pair. Raises ModelError."""
-    return DEMO_PAIR / role if name == DEMO else resolve(name)
+    return DEMO_PAIR / role if name == DEMO else resolve(name, files=files)
 
 
 def find_source(name: str, role: str) -> Source:
@@ -210,7 +214,7 @@ def draft_decoder(
         return _load(opener, draft, config.draft, is_draft=True)
     if config.draft.kind != "early_exit":
         return None, None
-    num_layers = config.draft.layers or max(1, target.architecture.num_layers // EARLY_EXIT_SHARE)
+    num_layers = early_exit_layers(config.draft.layers, target.architecture.num_layers)
     return target.truncated(num_layers), target_weights
 
 

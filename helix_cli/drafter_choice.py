@@ -18,6 +18,9 @@ WITHOUT_A_MODEL: Final = "ngram"
 WITH_A_MODEL: Final = ("model", "auto")
 """The drafters that run a draft model of their own."""
 
+EARLY_EXIT_SHARE: Final = 8
+"""One layer in so many, at least one, drafts where early exit is not told how many."""
+
 DRAFTERS_USING: Final[Mapping[str, tuple[str, ...]]] = {
     "path": ("model", "auto"),
     "dtype": ("model", "auto"),
@@ -34,6 +37,11 @@ DRAFTERS_USING: Final[Mapping[str, tuple[str, ...]]] = {
 def applies(key: str, kind: Any) -> bool:
     """Whether drafter `kind` uses the setting `key` of the draft section; an unknown key is judged elsewhere."""
     return key not in DRAFTERS_USING or kind in DRAFTERS_USING[key]
+
+
+def early_exit_layers(wanted: int | None, num_layers: int) -> int:
+    """How many of a target's layers draft by early exit."""
+    return wanted or max(1, num_layers // EARLY_EXIT_SHARE)
 
 
 def choose_drafter(target: Any, draft: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,3 +34,11 @@ class DeviceError(HelixError):
 
 class Interrupted(Exception):
     """The user asked to stop while a forward pass was running; no counter has moved."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on any device; told by name and wording, because torch need not be imported here."""
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    phrases = ("can't allocate memory", "not enough memory", "out of memory", "not enough gpu video memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)

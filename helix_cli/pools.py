@@ -1,16 +1,16 @@
-"""How many blocks a pool has, and the pool itself: keys and values of one model."""
+"""The pool of one model's keys and values, and how many blocks it has."""
 
 from __future__ import annotations
 
 from helix_cli.backend import Backend
-from helix_cli.cache.paged import PagedKVCache, bytes_per_block
+from helix_cli.cache.paged import PagedKVCache
 from helix_cli.config import Config
-from helix_cli.errors import MemoryLimitError
 from helix_cli.model.decoder import Decoder
+from helix_cli.planning.from_config import plan_memory
+from helix_cli.planning.memory import ModelMemory, WeightSize
+from helix_cli.planning.refusal import check_pool
+from helix_cli.planning.sizes import kv_values, widths
 from helix_cli.sections import CacheSection
-
-# Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
-ASSUMED_FREE_BYTES = 2 * 2**30
 
 
 def open_pool(decoder: Decoder, num_blocks: int, cache: CacheSection) -> PagedKVCache:
@@ -29,25 +29,12 @@ def open_pool(decoder: Decoder, num_blocks: int, cache: CacheSection) -> PagedKV
 
 
 def choose_num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
-    """What the config says, or as many blocks as its share of the free memory holds, but no more than can be used.
-
-    Raises MemoryLimitError where not even one fits.
-    """
-    if config.cache.blocks is not None:
-        return config.cache.blocks
-    block_size = config.cache.block_size
-    free = backend.free_memory()
-    share = int((ASSUMED_FREE_BYTES if free is None else free) * config.cache.memory_share)
-    shapes = [(one.architecture, one.dtype.itemsize) for one in decoders]
-    block_bytes = sum(
-        bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size, itemsize)
-        for shape, itemsize in shapes
-    )
-    usable = -(-decoders[0].architecture.context // block_size) * config.engine.max_sequences
-    affordable = share // block_bytes
-    if affordable < 1:
-        raise MemoryLimitError(
-            f"The cache may take {share / 2**20:.0f} MiB, and one block of it needs {block_bytes / 2**20:.1f} MiB.",
-            "Free some memory, raise cache.memory_share, or lower cache.block_size.",
-        )
-    return min(usable, affordable)
+    """Blocks of each pool, now that the weights are loaded: see `MemoryPlan.num_blocks`. Raises MemoryLimitError."""
+    roles = ("target", "draft")
+    loaded = [
+        ModelMemory(role, widths(one.architecture), kv_values(one.architecture), one.dtype, "", WeightSize(0))
+        for role, one in zip(roles, decoders, strict=False)
+    ]
+    plan = plan_memory(config, backend, tuple(loaded))
+    check_pool(plan)
+    return plan.num_blocks

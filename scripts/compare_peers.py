@@ -20,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from helix_cli.bench.machine import GIB, condition, hardware, memory_field
+from helix_cli.bench.machine import condition
 from helix_cli.errors import HelixError
+from helix_cli.machine import GIB, hardware, memory_field
 from helix_cli.model.architecture import read_architecture
 from helix_cli.tokenizer import Tokenizer
 from scripts.peers_arms import ENGINES, Arm, Setup

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from helix_cli import __version__
-from helix_cli.bench.machine import hardware
+from helix_cli.machine import hardware
 from helix_cli.ui.console import notice
 
 HELIX: Final = ("-m", "helix_cli")

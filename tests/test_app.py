@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from helix_cli import __version__
 from helix_cli import app as program
-from helix_cli.app import COMMANDS, app, describe, is_out_of_memory, load_command
-from helix_cli.errors import HelixError, MemoryLimitError, ModelError
+from helix_cli.app import COMMANDS, app, describe, load_command
+from helix_cli.errors import HelixError, MemoryLimitError, ModelError, is_out_of_memory
 
 
 def helix(*arguments: str) -> Result:

@@ -12,7 +12,7 @@ MAX_LINES = 300
 
 # A part may import those before it. Parts in one tuple do not import one another.
 LAYERS: list[tuple[str, ...]] = [
-    ("core", "stats", "errors", "phases", "prompt", "storage", "__init__"),
+    ("core", "stats", "errors", "phases", "prompt", "storage", "machine", "packages", "__init__"),
     ("backend", "sampling", "ui", "tokenizer"),
     ("native", "text"),
     ("cache",),
@@ -21,9 +21,10 @@ LAYERS: list[tuple[str, ...]] = [
     ("draft",),
     ("engine",),
     ("strict_yaml", "overrides", "sections", "drafter_choice", "config"),
+    ("planning",),
     ("pools", "sampling_choice", "depth_choice", "vocabulary_choice"),
-    ("session", "assembly", "rewiring"),
-    ("chat", "bench", "checks"),
+    ("session", "assembly", "rewiring", "outlook"),
+    ("chat", "bench", "checks", "doctor"),
     ("candidates",),
     ("commands",),
     ("app",),

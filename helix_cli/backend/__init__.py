@@ -14,7 +14,7 @@ from helix_cli.backend.backend import NUMBER_TYPES, Backend
 from helix_cli.backend.graphs import Capture
 from helix_cli.errors import DeviceError
 
-__all__ = ["BACKENDS", "NUMBER_TYPES", "Backend", "Capture", "open_backend"]
+__all__ = ["BACKENDS", "NUMBER_TYPES", "Backend", "Capture", "is_present", "open_backend"]
 
 Opener = Callable[[int | None, int | None], Backend]
 """(device index, CPU threads) -> Backend; raises DeviceError with the reason."""
@@ -53,6 +53,11 @@ def open_backend(name: str, threads: int | None = None) -> Backend:
         hint = f"Did you mean '{near[0]}'? " if near and near[0] != kind else ""
         raise DeviceError(f"There is no device '{name}'.", f"{hint}Use auto, {', '.join(BACKENDS)} or cuda:1.")
     return BACKENDS[kind](int(number) if colon else None, threads)
+
+
+def is_present(kind: str) -> bool:
+    """Whether "auto" would try this kind of device; it may still fail."""
+    return kind not in _AUTOMATIC or _AUTOMATIC[kind]()
 
 
 def _open_best(threads: int | None) -> Backend:

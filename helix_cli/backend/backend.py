@@ -48,6 +48,8 @@ class Backend:
     """A row of a batch may have the same bits whatever the other rows; whether it has, model/exact.py finds out."""
     capture: Capture | None = None
     """Records what a function queues, to queue it again in one call."""
+    total_memory: Callable[[], int | None] = lambda: None
+    """All bytes of the device's memory; None where it does not say."""
     notes: tuple[str, ...] = ()
     """What the user should know about the choice, one sentence each."""
 

@@ -38,6 +38,7 @@ def open_cpu(index: int | None, threads: int | None) -> Backend:
         mixed_products=True,
         rowwise_kernels=True,
         free_memory=host.available_memory,
+        total_memory=host.total_memory,
         synchronize=_nothing_to_wait_for,
     )
 

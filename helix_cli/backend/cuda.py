@@ -47,6 +47,7 @@ def open_cuda(index: int | None, threads: int | None) -> Backend:
         packed_linear=False,
         fused_attention=True,
         free_memory=partial(_free_memory, device),
+        total_memory=partial(_total_memory, device),
         synchronize=partial(torch.cuda.synchronize, device),
         capture=GraphCapture(device),
     )
@@ -81,6 +82,10 @@ def _free_memory(device: torch.device) -> int:
     """What the driver has left, and what PyTorch keeps without using it."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _total_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[1]
 
 
 def _description(index: int) -> str:

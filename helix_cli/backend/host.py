@@ -27,8 +27,14 @@ def usable_cores(root: Path = Path("/")) -> int | None:
 
 def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes that can be taken without swapping, at most what the control group still allows."""
-    limits = [room for room in (_memory_available(root), *_memory_left_in_groups(root)) if room is not None]
+    limits = [room for room in (_memory_field(root, "MemAvailable"), *_memory_left_in_groups(root)) if room is not None]
     return max(0, min(limits)) if limits else None
+
+
+def total_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that this process could ever have: the machine's, or its control group's if that is less."""
+    limits = [size for size in (_memory_field(root, "MemTotal"), *_memory_limits(root)) if size is not None]
+    return min(limits, default=None)
 
 
 def give_back_freed_memory() -> None:
@@ -76,18 +82,30 @@ def _processors(root: Path) -> Iterator[dict[str, str]]:
             yield entry
 
 
-def _memory_available(root: Path) -> int | None:
+def _memory_field(root: Path, name: str) -> int | None:
     for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
 
 
+def _memory_limits(root: Path) -> Iterator[int]:
+    for group in _groups(root, "memory"):
+        limit = _group_limit(group)
+        if limit is not None:
+            yield limit
+
+
+def _group_limit(group: Path) -> int | None:
+    limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+    return limit if limit is not None and limit < _UNLIMITED else None
+
+
 def _memory_left_in_groups(root: Path) -> Iterator[int]:
     for group in _groups(root, "memory"):
-        limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+        limit = _group_limit(group)
         used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
-        if limit is not None and used is not None and limit < _UNLIMITED:
+        if limit is not None and used is not None:
             yield limit - used + _reclaimable(group)
 
 

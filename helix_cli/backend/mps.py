@@ -48,6 +48,7 @@ def open_mps(index: int | None, threads: int | None) -> Backend:
         packed_linear=False,
         fused_attention=True,
         free_memory=_free_memory,
+        total_memory=_recommended_memory,
         synchronize=torch.mps.synchronize,
     )
 

@@ -15,7 +15,6 @@ import transformers
 from helix_cli import __version__
 from helix_cli.assembly import checkpoint_path
 from helix_cli.bench.arms import Arm, HelixArm
-from helix_cli.bench.machine import hardware
 from helix_cli.bench.plan import ASSISTED, PLAIN, SPECULATIVE
 from helix_cli.bench.schema import ModelFacts, Setup
 from helix_cli.bench.workloads import Builder, Job
@@ -27,6 +26,7 @@ from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.none import NoDrafter
 from helix_cli.errors import HelixError
+from helix_cli.machine import hardware
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.runner import ModelRunner
 from helix_cli.session import Session

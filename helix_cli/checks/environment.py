@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import platform
 import secrets
-from importlib import metadata
+from typing import TypeVar
 
 import torch
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
 
 from helix_cli.backend import host
+from helix_cli.backend.probe import wrong_sums
 from helix_cli.checks.check import Check, Outcome, Skip, judged
 from helix_cli.checks.subject import Subject
 from helix_cli.model.products import float_product
+from helix_cli.packages import dependencies, mismatches, python_range
 from helix_cli.sampling import Noise, Purpose
 from helix_cli.storage import Storage, read_record, write_record
 
-DISTRIBUTION = "helix-cli"
+T = TypeVar("T")
 KNOWN_UNIFORM = 0.18901367118621892
 KNOWN_GUMBEL = (3.0928, 2.0389, 1.6364)
 """Noise of seed 1234 in the round that starts at 7, for position 9; computed on an x86 processor."""
@@ -28,27 +27,14 @@ EPSILONS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 def python(subject: Subject) -> Outcome:
     """The interpreter against the range that the package asks for."""
-    wanted = _metadata()["Requires-Python"]
-    version = platform.python_version()
-    holds = SpecifierSet(wanted).contains(version, prereleases=True)
+    version, wanted, holds = known(python_range())
     return judged(holds, f"Python {version}; {wanted} is supported", version=version, wanted=wanted)
 
 
 def packages(subject: Subject) -> Outcome:
     """Every dependency against its range."""
-    found, wrong = {}, []
-    for line in _metadata().get_all("Requires-Dist") or []:
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            version = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            wrong.append(f"{requirement.name} is not installed")
-            continue
-        found[requirement.name] = version
-        if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} {version} is outside {requirement.specifier}")
+    found, wrong = known(dependencies())
+    wrong += [one.message.rstrip(".") for one in mismatches(found)]
     return judged(not wrong, "; ".join(wrong) or f"{len(found)} packages in their ranges", versions=found)
 
 
@@ -68,12 +54,8 @@ def _claim(statement: bool) -> None:
 def device(subject: Subject) -> Outcome:
     """A product of whole numbers, which every device computes exactly or wrongly."""
     backend = subject.backend
-    generator = torch.Generator().manual_seed(subject.seed)
-    left, right = (torch.randint(-8, 9, (24, 24), generator=generator).float() for _ in range(2))
-    found = torch.mm(left.to(backend.device), right.to(backend.device)).cpu()
-    wanted = (left.long().unsqueeze(2) * right.long().unsqueeze(0)).sum(1).float()
-    wrong = int((found != wanted).sum())
-    return judged(wrong == 0, f"{backend.description}: {wrong} of {wanted.numel()} sums wrong", device=backend.name)
+    wrong = wrong_sums(backend.device, subject.seed)
+    return judged(wrong == 0, f"{backend.description}: {wrong} sums wrong", device=backend.name)
 
 
 def products(subject: Subject) -> Outcome:
@@ -144,11 +126,11 @@ def storage(subject: Subject) -> Outcome:
     return judged(found == value, reason, directory=str(store.root))
 
 
-def _metadata() -> metadata.PackageMetadata:
-    try:
-        return metadata.metadata(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        raise Skip("Helix runs from its sources without being installed, so no ranges are known.") from None
+def known(found: T | None) -> T:
+    """What the installation says; raises Skip where there is none."""
+    if found is None:
+        raise Skip("Helix runs from its sources without being installed, so no ranges are known.")
+    return found
 
 
 CHECKS = (

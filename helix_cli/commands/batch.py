@@ -37,15 +37,18 @@ def run_batch(config: Config, source: Path, output: Path | None, phases: Phases,
         session = load_session(config, left, phases)
         by_index = {prompt.index: prompt for prompt in left}
         num_done = 0
-        with stop_on_interrupt(session.interrupt) as interrupt, BatchProgress(len(left)) as progress:
-            for event in session.stream(left):
-                if isinstance(event, FinishedEvent):
-                    if event.finish_reason is FinishReason.ABORT:
-                        continue
-                    results.write(by_index[event.index], event)
-                    num_done += 1
-                progress.advance(event)
-    if num_done < len(left):
-        again = " Run it again with --resume to go on." if output is not None else ""
-        notice(f"{num_done} of {len(left)} prompts have their results.{again}")
+        try:
+            with stop_on_interrupt(session.interrupt) as interrupt, BatchProgress(len(left)) as progress:
+                for event in session.stream(left):
+                    if isinstance(event, FinishedEvent):
+                        if event.finish_reason is FinishReason.ABORT:
+                            continue
+                        results.write(by_index[event.index], event)
+                        num_done += 1
+                    progress.advance(event)
+        finally:
+            # Also where memory ran out: what is finished is written, and the user should know.
+            if num_done < len(left):
+                again = " Run it again with --resume to go on." if output is not None else ""
+                notice(f"{num_done} of {len(left)} prompts have their results.{again}")
     return interrupt.requested

@@ -14,6 +14,7 @@ from helix_cli.cache.table import BlockTable
 from helix_cli.core import Draft, Request, Row, Sequence, StepOutput, StepPlan, Verdict
 from helix_cli.draft.depth import Round, StepTimes
 from helix_cli.draft.drafter import Drafter
+from helix_cli.engine.memory import explains_memory
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import InputError, MemoryLimitError, ModelError
 from helix_cli.model.runner import ModelRunner
@@ -87,11 +88,12 @@ class Engine:
             raise MemoryLimitError(
                 f"The cache has {cache.num_blocks} blocks of {cache.block_size} tokens, and this request may need "
                 f"{needed}.",
-                f"Set cache.blocks to {needed} or more, or lower --max-tokens.",
+                f"{_shorter(cache.num_blocks * cache.block_size - length)}et cache.blocks to {needed} or more.",
             )
 
+    @explains_memory
     def step(self) -> StepOutput:
-        """One round for everything that runs: draft, plan, forward, judge, commit."""
+        """One round for everything that runs: draft, plan, forward, judge, commit. Raises MemoryLimitError too."""
         self._take_in()
         started = perf_counter()
         drafts = self.drafter.propose(self.scheduler.ready_to_draft(self.drafter))
@@ -195,6 +197,11 @@ class Engine:
         cache = self.scheduler.cache
         before, self._num_evicted = self._num_evicted, cache.pool.num_evicted
         return (cache.pool.num_evicted - before) * cache.block_size
+
+
+def _shorter(room: int) -> str:
+    """How many tokens the cache has room for after the prompt, as the beginning of a sentence."""
+    return f"--max-tokens {room} would fit; or s" if room > 0 else "S"
 
 
 def check_prompt(tokens: tuple[int, ...] | list[int], context: int, vocab_size: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,6 +49,10 @@ class Architecture:
     """For each layer the positions that a token sees, itself included; None sees all."""
     dtype: torch.dtype
     """Number type of the stored weights."""
+
+    def truncated(self, num_layers: int) -> Architecture:
+        """The same with its first layers only."""
+        return replace(self, num_layers=num_layers, windows=self.windows[:num_layers])
 
 
 def read_architecture(directory: Path) -> Architecture:

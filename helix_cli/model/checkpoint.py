@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from helix_cli.errors import ModelError
 
+CONFIGS = ("config.json", "generation_config.json")
 FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
 # The same weights again, in another layout or for another runtime.
 DUPLICATES = ("*/*", "consolidated*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@.+)?")
 
 
-def resolve(name: str, revision: str | None = None) -> Path:
+def resolve(name: str, revision: str | None = None, files: Sequence[str] = FILES) -> Path:
     """The directory of a checkpoint: `name` itself, or the snapshot of the hub's `org/name[@revision]`.
 
-    The download goes through huggingface_hub, with its cache, its progress bars and HF_HUB_OFFLINE. Raises ModelError.
+    Of the hub's, `files` are there at least. The download goes through huggingface_hub, with its cache, its progress
+    bars and HF_HUB_OFFLINE. Raises ModelError.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -26,17 +29,17 @@ def resolve(name: str, revision: str | None = None) -> Path:
     if not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelError(f"There is no model directory {name}.", "Check the path, or give a hub id such as org/name.")
     repository, _, named = name.partition("@")
-    return _download(repository, named or revision)
+    return _download(repository, named or revision, files)
 
 
-def _download(repository: str, revision: str | None) -> Path:
+def _download(repository: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     asked = f"{repository}@{revision}" if revision else repository
     try:
         return Path(
             snapshot_download(
-                repository, revision=revision, allow_patterns=list(FILES), ignore_patterns=list(DUPLICATES)
+                repository, revision=revision, allow_patterns=list(files), ignore_patterns=list(DUPLICATES)
             )
         )
     except errors.GatedRepoError as error:

@@ -125,5 +125,4 @@ class Decoder:
                 f"A model of {shape.num_layers} layers cannot be cut to {num_layers}.",
                 f"Choose between 1 and {shape.num_layers}.",
             )
-        shorter = replace(shape, num_layers=num_layers, windows=shape.windows[:num_layers])
-        return replace(self, architecture=shorter, layers=self.layers[:num_layers])
+        return replace(self, architecture=shape.truncated(num_layers), layers=self.layers[:num_layers])

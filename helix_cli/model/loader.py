@@ -55,6 +55,11 @@ def expected_tensors(shape: Architecture) -> dict[str, tuple[int, ...]]:
     return expected
 
 
+def check_tensors(weights: Weights, shape: Architecture) -> None:
+    """Raises ModelError, reading headers only, for a checkpoint that does not hold what its config says."""
+    weights.require(expected_tensors(shape), (*IGNORED, HEAD) if shape.tied else IGNORED)
+
+
 def _layer_tensors(shape: Architecture) -> dict[str, tuple[int, ...]]:
     heads, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
     tensors: dict[str, tuple[int, ...]] = {
@@ -135,7 +140,7 @@ class Loader:
         self, weights: Weights, shape: Architecture, backend: Backend, dtype: torch.dtype, matrices: torch.dtype
     ) -> None:
         """Checks the tensors' names and shapes; `matrices` is the number type of what is multiplied by."""
-        weights.require(expected_tensors(shape), (*IGNORED, HEAD) if shape.tied else IGNORED)
+        check_tensors(weights, shape)
         self._weights = weights
         self._shape = shape
         self.heads = Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim)

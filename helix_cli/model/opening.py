@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from helix_cli.attention.triton_paged import why_not
 from helix_cli.backend import NUMBER_TYPES, Backend, host
 from helix_cli.model.architecture import Architecture
@@ -37,7 +39,15 @@ class ModelOpener:
     def __init__(self, backend: Backend, storage: Storage, calibration: Callable[[Path], Sequence[int]]) -> None:
         """`calibration` gives the ids of ordinary text for a checkpoint, if eight-bit weights have to be chosen."""
         self._backend, self._storage, self._calibration = backend, storage, calibration
+        self._chosen: dict[tuple[Architecture, ModelChoice], tuple[torch.dtype, str]] = {}
         self.notes: list[str] = []
+
+    def choose(self, architecture: Architecture, choice: ModelChoice) -> tuple[torch.dtype, str]:
+        """The number type to compute in and the format of the weights, chosen once; raises DeviceError."""
+        key = (architecture, choice)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(architecture, choice)
+        return self._chosen[key]
 
     def open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
         """The decoder and the name of its weight format; raises ModelError and DeviceError."""
@@ -47,7 +57,7 @@ class ModelOpener:
             self.notes += attention_notes(decoder)
         return decoder, weights
 
-    def _open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
+    def _choose(self, architecture: Architecture, choice: ModelChoice) -> tuple[torch.dtype, str]:
         backend = self._backend
         dtype = backend.choose_dtype(choice.dtype, architecture.dtype)
         speed = ProductSpeed(architecture, dtype, backend, self._storage)
@@ -56,6 +66,11 @@ class ModelOpener:
         if choice.weights == "auto" and not choice.is_draft:
             note = int8_note(weights, backend, cost)
             self.notes += [note] if note else []
+        return dtype, weights
+
+    def _open(self, path: Path, architecture: Architecture, choice: ModelChoice) -> tuple[Decoder, str]:
+        backend = self._backend
+        dtype, weights = self.choose(architecture, choice)
         if weights != INT8:
             return load_decoder(path, architecture, backend, dtype, NUMBER_TYPES[weights]), weights
         loader = Loader(Weights(path), architecture, backend, dtype, dtype)

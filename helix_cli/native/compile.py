@@ -72,11 +72,14 @@ def _share_openmp() -> bool:
     return False
 
 
+def find_compiler() -> str | None:
+    """The C compiler: $CC, or the system's."""
+    return next((path for name in (os.environ.get("CC"), "cc", "gcc") if name and (path := shutil.which(name))), None)
+
+
 def _compiled(source: Path, storage: Storage) -> Path | None:
     """The shared library, from the cache or from the compiler."""
-    compiler = next(
-        (path for name in (os.environ.get("CC"), "cc", "gcc") if name and (path := shutil.which(name))), None
-    )
+    compiler = find_compiler()
     if compiler is None:
         return None
     processor = [host.processor_name() or "", *sorted(host.processor_flags())]

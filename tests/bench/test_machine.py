@@ -1,24 +1,16 @@
-"""The probe, and what a machine says of itself."""
+"""The machine at the end of a benchmark."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from helix_cli.bench.machine import bench_condition, hardware, read_bandwidth
-
-
-def test_the_probe_reads_at_some_speed() -> None:
-    assert 1e6 < read_bandwidth(side=512) < 1e14
+from helix_cli.bench.machine import bench_condition
 
 
 def test_without_a_probe_there_is_no_bandwidth() -> None:
     found = bench_condition(torch.device("cpu"), probe=False, peaks=[None, 2**50])
     assert found.read_bandwidth is None and found.peak_memory == 2**50
-
-
-def test_hardware_names_what_matters() -> None:
-    assert {"processor", "instructions", "cores", "memory_gib", "system", "python"} == hardware().keys()
 
 
 def test_a_device_without_room_for_the_probe_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,8 +338,8 @@ def no_ranks(b: Breaking) -> None:
 
 
 BREAKS: dict[str, Break] = {
-    "environment.python": set_attribute("helix_cli.checks.environment.platform.python_version", lambda: "3.8.1"),
-    "environment.packages": set_attribute("helix_cli.checks.environment.metadata.version", lambda name: "0.0.1"),
+    "environment.python": set_attribute("helix_cli.packages.platform.python_version", lambda: "3.8.1"),
+    "environment.packages": set_attribute("helix_cli.packages.metadata.version", lambda name: "0.0.1"),
     "environment.assertions": set_attribute("helix_cli.checks.environment._claim", lambda statement: None),
     "environment.device": set_attribute("torch.mm", lambda left, right: left @ right + 1),
     "environment.products": lambda b: b.patch.setattr(

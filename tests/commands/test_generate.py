@@ -13,6 +13,7 @@ import pytest
 
 from helix_cli.app import load_command
 from helix_cli.commands.settings import OPTIONS
+from helix_cli.errors import MemoryLimitError
 from helix_cli.ui.stream import Renderer, open_renderer
 from tests.commands.fakes import Helix, answer, fails
 
@@ -196,6 +197,19 @@ def test_mistakes_of_a_batch(helix: Helix, prompts: Path, tmp_path: Path) -> Non
     fails(helix("generate", "--input", good, "--output", str(output)), "already holds results", "--resume")
     fails(helix("generate", "--input", good, "--output", str(output), "--resume"), "Line 1 of")
     assert not helix.sessions
+
+
+def test_a_batch_that_runs_out_of_memory_keeps_what_is_done(helix: Helix, prompts: Path, tmp_path: Path) -> None:
+    def fail(place: int) -> None:
+        if place == 2:
+            raise MemoryLimitError("Memory ran out.", "Less.")
+
+    output = tmp_path / "out.jsonl"
+    helix.before = fail
+    result = helix("generate", "--input", str(prompts), "--output", str(output))
+    assert result.exit_code == 2 and "Error: Memory ran out.\nHint: Less." in result.stderr
+    assert "1 of 3 prompts have their results. Run it again with --resume" in result.stderr
+    assert [*results(output)] == [0]
 
 
 def test_an_interrupted_batch_keeps_what_is_done_and_goes_on(helix: Helix, prompts: Path, tmp_path: Path) -> None:
