@@ -26,7 +26,7 @@ import torch
 from helix_cli.bench.arms import HelixArm
 from helix_cli.bench.figures import depths, equal_texts, text_speed
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval
-from helix_cli.bench.machine import condition, hardware
+from helix_cli.bench.machine import condition
 from helix_cli.bench.measure import Measured, measure, never, planned_runs
 from helix_cli.bench.opening import builder, helix_setup, plain_setup
 from helix_cli.bench.plan import measured_settings
@@ -39,6 +39,7 @@ from helix_cli.draft.auto_depth import AutoDepth
 from helix_cli.draft.depth import FixedDepth
 from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.none import NoDrafter
+from helix_cli.machine import hardware
 from helix_cli.session import Session, open_session
 from helix_cli.ui.measuring import MeasureProgress
 
