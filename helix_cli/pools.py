@@ -6,29 +6,21 @@ from helix_cli.backend import Backend
 from helix_cli.cache.paged import PagedKVCache, bytes_per_block
 from helix_cli.config import Config
 from helix_cli.errors import MemoryLimitError
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.sections import CacheSection
 
 # Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model.
 ASSUMED_FREE_BYTES = 2 * 2**30
 
 
-def open_pool(decoder: Decoder, num_blocks: int, cache: CacheSection) -> PagedKVCache:
+def open_pool(decoder: LanguageModel, num_blocks: int, cache: CacheSection) -> PagedKVCache:
     """An empty pool of `num_blocks` blocks for one model."""
-    shape = decoder.architecture
     return PagedKVCache(
-        shape.num_layers,
-        shape.num_kv_heads,
-        shape.head_dim,
-        num_blocks,
-        cache.block_size,
-        decoder.dtype,
-        decoder.device,
-        cache.prefix_reuse,
+        decoder.kv_shapes, num_blocks, cache.block_size, decoder.dtype, decoder.device, cache.prefix_reuse
     )
 
 
-def choose_num_blocks(config: Config, backend: Backend, decoders: list[Decoder]) -> int:
+def choose_num_blocks(config: Config, backend: Backend, decoders: list[LanguageModel]) -> int:
     """What the config says, or as many blocks as its share of the free memory holds, but no more than can be used.
 
     Raises MemoryLimitError where not even one fits.
@@ -38,11 +30,7 @@ def choose_num_blocks(config: Config, backend: Backend, decoders: list[Decoder])
     block_size = config.cache.block_size
     free = backend.free_memory()
     share = int((ASSUMED_FREE_BYTES if free is None else free) * config.cache.memory_share)
-    shapes = [(one.architecture, one.dtype.itemsize) for one in decoders]
-    block_bytes = sum(
-        bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size, itemsize)
-        for shape, itemsize in shapes
-    )
+    block_bytes = sum(bytes_per_block(one.kv_shapes, block_size, one.dtype.itemsize) for one in decoders)
     usable = -(-decoders[0].architecture.context // block_size) * config.engine.max_sequences
     affordable = share // block_bytes
     if affordable < 1:

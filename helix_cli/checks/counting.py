@@ -12,7 +12,7 @@ from helix_cli.checks.mutants import MUTANTS
 from helix_cli.checks.statistics import holm
 from helix_cli.checks.subject import Subject
 from helix_cli.core import SamplingParams
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.verify import RULES
 
 ALPHA = 1e-3
@@ -25,7 +25,7 @@ RANDOM_RULES = ("token", "block", "coupled")
 COUNTED_DRAFTERS = ("model", "ngram")
 
 
-def drafting(subject: Subject) -> Decoder:
+def drafting(subject: Subject) -> LanguageModel:
     """The draft model, or the target's own first layer where there is none."""
     return subject.draft if subject.draft is not None else subject.target.truncated(1)
 

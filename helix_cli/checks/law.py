@@ -12,7 +12,7 @@ from helix_cli.cache.paged import num_blocks_for
 from helix_cli.checks.statistics import chi_square, detectable_variation, p_value
 from helix_cli.checks.workbench import BLOCK_SIZE, build, cache_for
 from helix_cli.core import Request, Row, SamplingParams
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling import adjust, probabilities
 from helix_cli.verify.rule import VerifyRule
@@ -30,7 +30,7 @@ SMALL_BLOCK = 4
 
 
 def target_law(
-    target: Decoder, prompt: Text, params: SamplingParams, eos_ids: frozenset[int], length: int = LENGTH
+    target: LanguageModel, prompt: Text, params: SamplingParams, eos_ids: frozenset[int], length: int = LENGTH
 ) -> dict[Text, float]:
     """Probability of every text of at most `length` tokens after `prompt`; a text ends at its EOS.
 
@@ -84,14 +84,14 @@ class Sampled:
 
 
 def sample(
-    target: Decoder,
+    target: LanguageModel,
     drafter: str,
     rule: VerifyRule,
     prompt: Text,
     params: SamplingParams,
     seeds: Iterable[int],
     eos_ids: frozenset[int],
-    draft: Decoder | None = None,
+    draft: LanguageModel | None = None,
     k: int = 2,
 ) -> Sampled:
     """Texts of LENGTH tokens, one for each seed, through the whole engine.

@@ -20,7 +20,7 @@ from helix_cli.draft.model import ModelDrafter
 from helix_cli.drafter_choice import DEMO
 from helix_cli.errors import HelixError
 from helix_cli.model.checkpoint import resolve
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.session import Session, open_session
 from helix_cli.tokenizer import Tokenizer
 
@@ -95,12 +95,12 @@ class Subject:
         raise Skip(f"The models could not be opened: {self.unopened.message}")
 
     @cached_property
-    def target(self) -> Decoder:
+    def target(self) -> LanguageModel:
         """The target, as loaded."""
         return self.session.engine.runner.decoder
 
     @cached_property
-    def draft(self) -> Decoder | None:
+    def draft(self) -> LanguageModel | None:
         """The draft model, as loaded; None where the config has none."""
         drafter = self.session.engine.drafter
         own = drafter if isinstance(drafter, ModelDrafter) else getattr(drafter, "model", None)

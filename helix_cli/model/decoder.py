@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helix_cli.attention import Attend, Heads, kernel_for
+from helix_cli.attention import KERNELS, Attend, Heads, kernel_for
+from helix_cli.cache.paged import KVShape, PagedKVCache
 from helix_cli.errors import Interrupted, ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.batch import Batch
 from helix_cli.model.gate import gated
+from helix_cli.model.language_model import Forward
 from helix_cli.model.linear import Product
 from helix_cli.model.norm import RMSNorm
 from helix_cli.model.rope import RotaryTable, Rotation
@@ -71,6 +73,16 @@ class Decoder:
     """The attention kernel to run it with, a name in KERNELS."""
 
     @property
+    def kv_shapes(self) -> tuple[KVShape, ...]:
+        """What each layer keeps of a position."""
+        return self.architecture.kv_shapes
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of matrices that a pass reads."""
+        return sum(product.num_bytes for product in self.products)
+
+    @property
     def products(self) -> list[Product]:
         """Every matrix that a pass multiplies by; they are what it reads of memory."""
         layers = self.layers
@@ -81,6 +93,11 @@ class Decoder:
         """The head counts that an attention kernel needs."""
         shape = self.architecture
         return Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim)
+
+    def over(self, cache: PagedKVCache) -> Forward:
+        """See `LanguageModel`."""
+        kernel = KERNELS[self.kernel](cache.layers, cache.block_size, self.heads, self.fused_attention)
+        return lambda batch, interrupted: self.forward(batch, kernel.plan(batch.spans), interrupted)
 
     def forward(self, batch: Batch, attend: Attend, interrupted: Callable[[], bool]) -> Tensor:
         """Logits [R, vocab_size] in float32 of the tokens that the batch asks for.

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from helix_cli.attention import KERNELS
 from helix_cli.cache.paged import PagedKVCache
 from helix_cli.core import Row
 from helix_cli.model.batch import build_batch
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 
 
 def never() -> bool:
@@ -20,14 +19,13 @@ def never() -> bool:
 
 
 class ModelRunner:
-    """A decoder and the cache that its keys and values live in. `interrupted` is read between layers."""
+    """A model and the cache that its keys and values live in. `interrupted` is read between layers."""
 
-    def __init__(self, decoder: Decoder, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
+    def __init__(self, decoder: LanguageModel, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
         self.decoder = decoder
         self.cache = cache
         self.interrupted = interrupted
-        kernel = KERNELS[decoder.kernel]
-        self._kernel = kernel(cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
+        self._forward = decoder.over(cache)
 
     @property
     def context(self) -> int:
@@ -40,5 +38,4 @@ class ModelRunner:
 
         Writes the rows' K/V into the blocks that their tables own and moves no counter. Raises Interrupted.
         """
-        batch = build_batch(rows, self.decoder.device)
-        return self.decoder.forward(batch, self._kernel.plan(batch.spans), self.interrupted)
+        return self._forward(build_batch(rows, self.decoder.device), self.interrupted)
