@@ -19,11 +19,13 @@ from helix_cli.drafter_choice import DEMO, WITH_A_MODEL, early_exit_layers
 from helix_cli.engine.engine import Engine, check_prompt
 from helix_cli.engine.scheduler import Scheduler
 from helix_cli.errors import ConfigError, HelixError, InputError
-from helix_cli.model.architecture import Architecture, read_architecture
+from helix_cli.model.architecture import Architecture
 from helix_cli.model.checkpoint import FILES, resolve
-from helix_cli.model.decoder import Decoder
 from helix_cli.model.exact import choose_exactness
 from helix_cli.model.generation import GenerationDefaults, read_generation_defaults
+from helix_cli.model.hf.config import HFArchitecture
+from helix_cli.model.implementation import read_shape
+from helix_cli.model.language_model import LanguageModel, Shape
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.model.weight_cache import fingerprint
@@ -51,7 +53,7 @@ class Source:
     """A checkpoint on disk, known by its config but not loaded yet."""
 
     path: Path
-    architecture: Architecture
+    architecture: Architecture | HFArchitecture
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Loaded:
     backend: Backend
     storage: Storage
     opener: ModelOpener
-    target: Decoder
+    target: LanguageModel
     """Before exact mode, so that its first layers can draft."""
     weights: str
     runners: list[ModelRunner]
@@ -80,7 +82,7 @@ class Loaded:
 def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple[Loaded, Wired]:
     """The parts of a session; every check that needs no weights, of `prompts` too, comes before they are read."""
     phases.end("import")
-    target = find_source(config.model.path, "target")
+    target = find_source(config.model.path, "target", config.model.implementation)
     draft = draft_source(config)
     defaults = read_generation_defaults(target.path)
     params = sampling_params(config, defaults)
@@ -105,7 +107,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
         drafting, draft_weights = draft_decoder(config, decoder, weights, draft, opener)
     # A draft's numbers change no text, so it is never exact, not even one that is part of the target.
     exactness = choose_exactness(config.model.exact, decoder, backend, storage)
-    plain, decoder = decoder, exactness.decoder
+    plain, decoder = decoder, exactness.model
     phases.end("weights")
     runners = _runners(config, backend, [decoder] if drafting is None else [decoder, drafting], stop_flag)
     formats = weights, draft_weights
@@ -124,6 +126,7 @@ def assemble(config: Config, prompts: Sequence[Prompt], phases: Phases) -> tuple
         threads=torch.get_num_threads(),
         dtype=str(decoder.dtype).removeprefix("torch."),
         weights=weights,
+        implementation="native" if isinstance(target.architecture, Architecture) else "transformers",
         draft_weights=draft_weights,
         vocabulary=None if vocabulary is None else vocabulary.facts(params.temperature),
         exact=exactness.is_on,
@@ -159,10 +162,10 @@ def checkpoint_path(name: str, role: str, files: Sequence[str] = FILES) -> Path:
     return DEMO_PAIR / role if name == DEMO else resolve(name, files=files)
 
 
-def find_source(name: str, role: str) -> Source:
+def find_source(name: str, role: str, implementation: str = "auto") -> Source:
     """The checkpoint that a config names, with its architecture; `role` as for `checkpoint_path`. Raises ModelError."""
     path = checkpoint_path(name, role)
-    return Source(path, read_architecture(path))
+    return Source(path, read_shape(path, implementation))
 
 
 def draft_source(config: Config) -> Source | None:
@@ -180,7 +183,7 @@ def vocabulary_of_pair(config: Config, tokenizer: Tokenizer, target: Source, dra
     return choose_vocabulary(config.draft.vocabulary, *sides)
 
 
-def check_early_exit(config: Config, target: Architecture) -> None:
+def check_early_exit(config: Config, target: Shape) -> None:
     """Raises ConfigError where early exit would run the whole target."""
     if config.draft.kind == "early_exit" and (config.draft.layers or 1) >= target.num_layers:
         raise ConfigError(
@@ -189,7 +192,7 @@ def check_early_exit(config: Config, target: Architecture) -> None:
         )
 
 
-def _check_prompts(tokenizer: Tokenizer, target: Architecture, prompts: Sequence[Prompt]) -> None:
+def _check_prompts(tokenizer: Tokenizer, target: Shape, prompts: Sequence[Prompt]) -> None:
     for prompt in prompts:
         try:
             check_prompt(prompt_tokens(tokenizer, prompt), target.context, target.vocab_size)
@@ -201,15 +204,15 @@ def _check_prompts(tokenizer: Tokenizer, target: Architecture, prompts: Sequence
 
 def _load(
     opener: ModelOpener, source: Source, section: ModelSection | DraftSection, is_draft: bool
-) -> tuple[Decoder, str]:
-    """The decoder and the name of its weight format."""
+) -> tuple[LanguageModel, str]:
+    """The model and the name of its weight format."""
     return opener.open(source.path, source.architecture, ModelChoice(section.dtype, section.weights, is_draft))
 
 
 def draft_decoder(
-    config: Config, target: Decoder, target_weights: str, draft: Source | None, opener: ModelOpener
-) -> tuple[Decoder | None, str | None]:
-    """The decoder that drafts, if one does, and the name of its weight format."""
+    config: Config, target: LanguageModel, target_weights: str, draft: Source | None, opener: ModelOpener
+) -> tuple[LanguageModel | None, str | None]:
+    """The model that drafts, if one does, and the name of its weight format."""
     if draft is not None:
         return _load(opener, draft, config.draft, is_draft=True)
     if config.draft.kind != "early_exit":
@@ -218,13 +221,13 @@ def draft_decoder(
     return target.truncated(num_layers), target_weights
 
 
-def _runners(config: Config, backend: Backend, decoders: list[Decoder], stop_flag: StopFlag) -> list[ModelRunner]:
+def _runners(config: Config, backend: Backend, decoders: list[LanguageModel], stop_flag: StopFlag) -> list[ModelRunner]:
     """A runner over a pool of its own for each model; all pools have equally many blocks."""
     num_blocks = choose_num_blocks(config, backend, decoders)
     return [build_runner(config, decoder, num_blocks, stop_flag) for decoder in decoders]
 
 
-def build_runner(config: Config, decoder: Decoder, num_blocks: int, stop_flag: StopFlag) -> ModelRunner:
+def build_runner(config: Config, decoder: LanguageModel, num_blocks: int, stop_flag: StopFlag) -> ModelRunner:
     """A runner over a new pool."""
     return ModelRunner(decoder, open_pool(decoder, num_blocks, config.cache), stop_flag)
 
@@ -248,7 +251,7 @@ def keep_prompts(
     for (role, (path, weights)), runner in zip(models.items(), runners, strict=False):
         decoder = runner.decoder
         caches[role] = runner.cache
-        names.append(fingerprint(path, f"{decoder.dtype} {weights} {decoder.kernel} {len(decoder.layers)}"))
+        names.append(fingerprint(path, f"{decoder.dtype} {weights} {decoder.kernel} {decoder.architecture.num_layers}"))
     return KeptPrompts(storage, caches, " ".join(names), config.cache.prompt_cache)
 
 

@@ -10,15 +10,16 @@ from helix_cli.backend import open_backend
 from helix_cli.config import Config
 from helix_cli.drafter_choice import WITH_A_MODEL
 from helix_cli.errors import MemoryLimitError
-from helix_cli.model.architecture import read_architecture
+from helix_cli.model.architecture import Architecture
 from helix_cli.model.checkpoint import CONFIGS
+from helix_cli.model.implementation import read_shape
 from helix_cli.model.loader import check_tensors
 from helix_cli.model.opening import ModelOpener
 from helix_cli.model.weights import Weights
+from helix_cli.planning.any_model import num_parameters
 from helix_cli.planning.from_config import plan_memory, planned_models
 from helix_cli.planning.memory import MemoryPlan
 from helix_cli.planning.refusal import check_room
-from helix_cli.planning.sizes import num_parameters
 from helix_cli.storage import Storage
 
 SHORTEST: Final = 2048
@@ -113,7 +114,7 @@ class Outlook:
 def look_ahead(config: Config) -> Outlook:
     """The outlook of a config. Raises a HelixError for models or a device that are not there."""
     draft_name = config.draft.path if config.draft.kind in WITH_A_MODEL else None
-    target = _find(config.model.path, "target")
+    target = _find(config.model.path, "target", config.model.implementation)
     draft = _find(draft_name, "draft") if draft_name else None
     check_early_exit(config, target.architecture)
     backend = open_backend(config.backend.device, config.backend.threads)
@@ -143,10 +144,10 @@ def contexts(longest: int) -> list[int]:
     return [*powers, longest]
 
 
-def _find(name: str, role: str) -> Source:
+def _find(name: str, role: str, implementation: str = "auto") -> Source:
     """A checkpoint of which nothing but its config is needed; weights that are there must be those it describes."""
     path = checkpoint_path(name, role, CONFIGS)
-    architecture = read_architecture(path)
-    if any(path.glob("*.safetensors")):
+    architecture = read_shape(path, implementation)
+    if isinstance(architecture, Architecture) and any(path.glob("*.safetensors")):
         check_tensors(Weights(path), architecture)
     return Source(path, architecture)

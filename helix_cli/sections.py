@@ -11,6 +11,7 @@ from helix_cli.drafter_choice import DEMO, WITHOUT_A_MODEL
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Weights = Literal["auto", "float32", "bfloat16", "int8"]
+Implementation = Literal["auto", "native", "transformers"]
 DrafterKind = Literal["none", "ngram", "model", "early_exit", "auto"]
 VocabularyName = Literal["auto", "shared", "text"]
 RuleName = Literal["auto", "greedy", "token", "block", "coupled"]
@@ -68,6 +69,11 @@ class ModelSection(Section):
         default="auto",
         description="How the target's matrices are stored; auto takes the fastest format that rounds nothing. int8 is "
         "faster on a CPU and changes the text a little.",
+    )
+    implementation: Implementation = Field(
+        default="auto",
+        description="What computes the target: auto takes Helix's own decoder where it can and transformers' modules "
+        "elsewhere; native or transformers insist, for comparison.",
     )
     template: str | None = Field(
         default=None,

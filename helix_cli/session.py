@@ -34,6 +34,8 @@ class SessionInfo:
     dtype: str
     weights: str
     """How the target's matrices are stored."""
+    implementation: str
+    """What computes the target: native, or transformers' modules."""
     draft_weights: str | None
     """The same of the model that drafts; None where none does."""
     vocabulary: dict[str, Any] | None

@@ -44,16 +44,8 @@ def open_decoder(path: Path, weights: str, backend: Backend) -> Decoder:
 
 def runners(decoder: Decoder, length: int) -> dict[str, ModelRunner]:
     """A runner without and one with exact mode, over one pool with numbers in every slot."""
-    shape = decoder.architecture
-    cache = PagedKVCache(
-        shape.num_layers,
-        shape.num_kv_heads,
-        shape.head_dim,
-        num_blocks_for(length, BLOCK_SIZE),
-        BLOCK_SIZE,
-        decoder.dtype,
-        decoder.device,
-    )
+    num_blocks = num_blocks_for(length, BLOCK_SIZE)
+    cache = PagedKVCache(decoder.kv_shapes, num_blocks, BLOCK_SIZE, decoder.dtype, decoder.device)
     for layer in cache.layers:
         layer.normal_()
     return {"off": ModelRunner(decoder, cache), "on": ModelRunner(decoder.tokenwise(1), cache)}

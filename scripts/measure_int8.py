@@ -39,17 +39,7 @@ BLOCK_SIZE = 16
 
 def new_runner(decoder: Decoder) -> tuple[ModelRunner, BlockTable]:
     """A runner over a pool for one window, with a table that owns it."""
-    shape = decoder.architecture
-    cache = PagedKVCache(
-        shape.num_layers,
-        shape.num_kv_heads,
-        shape.head_dim,
-        WINDOW // BLOCK_SIZE,
-        BLOCK_SIZE,
-        decoder.dtype,
-        "cpu",
-        False,
-    )
+    cache = PagedKVCache(decoder.kv_shapes, WINDOW // BLOCK_SIZE, BLOCK_SIZE, decoder.dtype, "cpu", prefix_reuse=False)
     table = BlockTable()
     cache.grow(table, WINDOW)
     return ModelRunner(decoder, cache), table

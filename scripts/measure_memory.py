@@ -46,8 +46,7 @@ def load(checkpoint: str, weights: str) -> dict[str, Any]:
     done.set()
     watcher.join()
     decoder = session.engine.runner.decoder
-    held = sum(product.num_bytes for product in decoder.products)
-    held += decoder.embedding.numel() * decoder.embedding.itemsize
+    held = decoder.num_bytes + decoder.embedding.numel() * decoder.embedding.itemsize
     after = status()
     return {"weights": held // MIB, "resident": after["VmRSS"], "anonymous": after["RssAnon"], "peak": peak[0]}
 

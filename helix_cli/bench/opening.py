@@ -27,7 +27,7 @@ from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.none import NoDrafter
 from helix_cli.errors import HelixError
 from helix_cli.machine import hardware
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
 from helix_cli.session import Session
 
@@ -164,6 +164,5 @@ def content_hash(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def _model_facts(name: str, digest: str, weights: str, decoder: Decoder) -> ModelFacts:
-    num_bytes = sum(product.num_bytes for product in decoder.products)
-    return ModelFacts(name=name, sha256=digest, weights=weights, weight_bytes=num_bytes)
+def _model_facts(name: str, digest: str, weights: str, decoder: LanguageModel) -> ModelFacts:
+    return ModelFacts(name=name, sha256=digest, weights=weights, weight_bytes=decoder.num_bytes)

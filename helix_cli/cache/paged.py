@@ -6,6 +6,7 @@ import math
 import mmap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import torch
@@ -16,9 +17,30 @@ from helix_cli.cache.table import BlockTable, is_run
 from helix_cli.errors import MemoryLimitError
 
 
-def bytes_per_block(num_layers: int, num_kv_heads: int, head_dim: int, block_size: int, itemsize: int) -> int:
+@dataclass(frozen=True)
+class KVShape:
+    """What one layer keeps of a position: heads, and the widths of a key and of a value."""
+
+    num_heads: int
+    key_dim: int
+    value_dim: int
+
+    def pool(self, num_slots: int) -> tuple[int, int, int, int]:
+        """Keys at 0 and values at 1 of the first dimension; where their widths differ, values stand behind the keys."""
+        if self.key_dim == self.value_dim:
+            return (2, self.num_heads, num_slots, self.key_dim)
+        return (1, self.num_heads, num_slots, self.key_dim + self.value_dim)
+
+    def views(self, layer: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys [Hkv, slots, key_dim] and values [Hkv, slots, value_dim] of a layer of the pool."""
+        if self.key_dim == self.value_dim:
+            return layer[0], layer[1]
+        return layer[0, :, :, : self.key_dim], layer[0, :, :, self.key_dim :]
+
+
+def bytes_per_block(shapes: Sequence[KVShape], block_size: int, itemsize: int) -> int:
     """Memory of one block in bytes: keys and values of `block_size` positions in every layer."""
-    return 2 * num_layers * num_kv_heads * head_dim * block_size * itemsize
+    return sum(shape.num_heads * (shape.key_dim + shape.value_dim) for shape in shapes) * block_size * itemsize
 
 
 def num_blocks_for(length: int, block_size: int) -> int:
@@ -43,32 +65,29 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
 class PagedKVCache:
     """Keys and values of every sequence of one model, in blocks of `block_size` slots.
 
-    `layers[i]` is [2, num_kv_heads, num_slots, head_dim]; 0 is keys, 1 is values, and slot
-    `block * block_size + offset` belongs to one position. Everything starts at zero, because a slot that is read must
-    be finite even if masked (0 x NaN is NaN).
+    `layers[i]` is [2, num_kv_heads, num_slots, head_dim]; 0 is keys, 1 is values (see `KVShape.pool` for layers where
+    their widths differ), and slot `block * block_size + offset` belongs to one position. Everything starts at zero,
+    because a slot that is read must be finite even if masked (0 x NaN is NaN).
 
     Raises MemoryLimitError when the device cannot hold it.
     """
 
     def __init__(
         self,
-        num_layers: int,
-        num_kv_heads: int,
-        head_dim: int,
+        shapes: Sequence[KVShape],
         num_blocks: int,
         block_size: int,
         dtype: torch.dtype,
         device: torch.device | str,
         prefix_reuse: bool = True,
     ) -> None:
-        """Allocate the pool; without `prefix_reuse` nothing is published, so nothing matches."""
+        """Allocate the pool for layers of `shapes`; without `prefix_reuse` nothing is published, so nothing matches."""
         assert block_size > 0
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.num_slots = num_blocks * block_size
-        self.block_bytes = bytes_per_block(num_layers, num_kv_heads, head_dim, block_size, dtype.itemsize)
-        shape = (2, num_kv_heads, self.num_slots, head_dim)
-        self.layers = self._allocate(num_layers, shape, dtype, device)
+        self.block_bytes = bytes_per_block(shapes, block_size, dtype.itemsize)
+        self.layers = self._allocate([shape.pool(self.num_slots) for shape in shapes], dtype, device)
         self.pool = BlockPool(num_blocks)
         self._prefix_reuse = prefix_reuse
 
@@ -163,10 +182,10 @@ class PagedKVCache:
         return num_blocks_for(length, self.block_size) - len(table.blocks)
 
     def _allocate(
-        self, num_layers: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
+        self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, device: torch.device | str
     ) -> list[Tensor]:
         try:
-            return [zeros(shape, dtype, device) for _ in range(num_layers)]
+            return [zeros(shape, dtype, device) for shape in shapes]
         except (RuntimeError, MemoryError, ValueError, OverflowError, OSError) as error:
             # "memory" is every backend's word for it; not all have a class of their own
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower():

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from helix_cli.backend import Backend
-from helix_cli.cache.paged import bytes_per_block
 from helix_cli.candidates.search import Found
 from helix_cli.errors import HelixError
-from helix_cli.model.architecture import read_architecture
+from helix_cli.model.implementation import read_shape
 from helix_cli.model.weights import Weights
+from helix_cli.planning.any_model import kv_values
 from helix_cli.tokenizer import Side, Tokenizer
 from helix_cli.vocabulary_choice import pair_sides, refuse, side_of
 
@@ -64,14 +64,14 @@ class Candidate:
 
 def read_facts(path: Path, backend: Backend) -> Facts:
     """What the headers of a checkpoint say; raises ModelError for one that cannot be loaded."""
-    shape = read_architecture(path)
+    shape = read_shape(path)
     num_parameters, num_bytes = Weights(path).size()
     dtype: torch.dtype = backend.choose_dtype("auto", shape.dtype)
     return Facts(
         path=path,
         num_parameters=num_parameters,
         num_bytes=num_bytes,
-        kv_bytes_per_token=bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, 1, dtype.itemsize),
+        kv_bytes_per_token=kv_values(shape) * dtype.itemsize,
         context=shape.context,
         side=side_of(path, Tokenizer(path), shape.vocab_size),
     )

@@ -18,7 +18,7 @@ from helix_cli.checks.workbench import scores
 from helix_cli.core import SamplingParams
 from helix_cli.core import Sequence as EngineSequence
 from helix_cli.draft.vocabulary import SameIds, Vocabulary
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.stats import Trace
 from helix_cli.verify import RULES
 
@@ -32,7 +32,7 @@ RANDOM_RULES = ("token", "block", "coupled")
 COUNTED_DRAFTERS = ("model", "ngram")
 
 
-def drafting(subject: Subject) -> Decoder:
+def drafting(subject: Subject) -> LanguageModel:
     """The draft model, or the target's own first layer where there is none."""
     return subject.draft if subject.draft is not None else subject.target.truncated(1)
 

@@ -16,7 +16,7 @@ from helix_cli.checks.check import Check, Outcome, judged
 from helix_cli.checks.checkpoints import copy_tokenizer, write_checkpoint
 from helix_cli.checks.subject import Completed, Subject
 from helix_cli.checks.texts import LONG
-from helix_cli.model.architecture import read_architecture
+from helix_cli.model.implementation import read_shape
 
 REFUSED = 2
 """The exit code of what the user can mend."""
@@ -90,7 +90,7 @@ def empty(subject: Subject, folder: Path) -> Refusal:
 
 def too_long(subject: Subject, folder: Path) -> Refusal:
     """More words than the context has positions."""
-    context = read_architecture(subject.target_path).context
+    context = read_shape(subject.target_path).context
     words = (LONG * (context // len(LONG.split()) + 2)).encode()
     return Refusal(_model(subject), "the model's context holds", words)
 

@@ -14,7 +14,7 @@ from helix_cli.checks.workbench import BLOCK_SIZE, build, cache_for
 from helix_cli.core import Request, Row, SamplingParams
 from helix_cli.core import Sequence as EngineSequence
 from helix_cli.draft.vocabulary import Vocabulary
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
 from helix_cli.sampling import adjust, probabilities
 from helix_cli.verify.rule import VerifyRule
@@ -32,7 +32,7 @@ SMALL_BLOCK = 4
 
 
 def target_law(
-    target: Decoder, prompt: Text, params: SamplingParams, eos_ids: frozenset[int], length: int = LENGTH
+    target: LanguageModel, prompt: Text, params: SamplingParams, eos_ids: frozenset[int], length: int = LENGTH
 ) -> dict[Text, float]:
     """Probability of every text of at most `length` tokens after `prompt`; a text ends at its EOS.
 
@@ -86,14 +86,14 @@ class Sampled:
 
 
 def sample(
-    target: Decoder,
+    target: LanguageModel,
     drafter: str,
     rule: VerifyRule,
     prompt: Text,
     params: SamplingParams,
     seeds: Iterable[int],
     eos_ids: frozenset[int],
-    draft: Decoder | None = None,
+    draft: LanguageModel | None = None,
     k: int = 2,
     vocabulary_of: Callable[[EngineSequence], Vocabulary] | None = None,
 ) -> Sampled:

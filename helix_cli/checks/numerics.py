@@ -16,8 +16,8 @@ from helix_cli.checks.check import Check, Outcome, Result, Skip, judged
 from helix_cli.checks.subject import BLOCK_SIZE, TOLERANCES, K, Subject
 from helix_cli.checks.workbench import Scorer, cache_for, scores
 from helix_cli.core import Row
-from helix_cli.model.architecture import read_architecture
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.implementation import read_shape
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.runner import ModelRunner
 from helix_cli.storage import Storage
@@ -147,13 +147,12 @@ def finite(subject: Subject) -> Outcome:
 
 
 def reference(subject: Subject) -> Outcome:
-    """The native decoder against transformers' forward pass of the same checkpoint."""
+    """The model as it runs against transformers' forward pass of the same checkpoint."""
     weights = subject.formats["target"]
     if weights == "int8":
         raise Skip("The weights are rounded to eight bits; numerics.quantised says what that changes.")
-    shape = read_architecture(subject.target_path)
     files = sum(file.stat().st_size for file in subject.target_path.glob("*.safetensors"))
-    need = files * (subject.target.dtype.itemsize / shape.dtype.itemsize) * 1.3
+    need = files * (subject.target.dtype.itemsize / subject.target.architecture.dtype.itemsize) * 1.3
     free = subject.backend.free_memory()
     if free is not None and need > free:
         raise Skip(f"A second copy needs {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free.")
@@ -190,7 +189,8 @@ def quantised(subject: Subject) -> Outcome:
         found = rounded[role]
         assert found is not None
         opener = ModelOpener(subject.backend, Storage(), lambda path: [])
-        own, _ = opener.open(path, read_architecture(path), ModelChoice("auto", "float32", is_draft=role == "draft"))
+        shape = read_shape(path, subject.config.model.implementation if role == "target" else "auto")
+        own, _ = opener.open(path, shape, ModelChoice("auto", "float32", is_draft=role == "draft"))
         figures = _compare(subject, own, found)
         evidence[role] = figures
         ratio, agreement = figures["perplexity_ratio"], figures["agreement"]
@@ -199,7 +199,7 @@ def quantised(subject: Subject) -> Outcome:
     return judged(holds, "; ".join(reasons), **evidence)
 
 
-def _compare(subject: Subject, own: Decoder, rounded: Decoder) -> dict[str, float]:
+def _compare(subject: Subject, own: LanguageModel, rounded: LanguageModel) -> dict[str, float]:
     text = CALIBRATION.read_text(encoding="utf-8")
     tokens = subject.tokenizer.encode(text)[: min(WINDOW, own.architecture.context - 1)]
     labels = torch.tensor(tokens[1:])

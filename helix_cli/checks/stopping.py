@@ -9,7 +9,7 @@ from torch import Tensor
 
 from helix_cli.checks.workbench import Finished, Scripted, build
 from helix_cli.core import FinishReason, Request, SamplingParams
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 
 CAUSES = ("eos", "stop_string", "max_tokens", "context")
 CONTEXT = 1 << 20
@@ -30,7 +30,7 @@ class StopString:
 class Stops:
     """A prompt, the greedy text after it, and where to stop that."""
 
-    target: Decoder
+    target: LanguageModel
     prompt: tuple[int, ...]
     text: list[int]
     stop_strings: dict[int, StopString]

@@ -21,9 +21,9 @@ from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.vocabulary import Vocabulary
 from helix_cli.drafter_choice import DEMO
 from helix_cli.errors import HelixError
-from helix_cli.model.architecture import read_architecture
 from helix_cli.model.checkpoint import resolve
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.implementation import read_shape
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.session import Session, open_session
 from helix_cli.tokenizer import Tokenizer
 from helix_cli.vocabulary_choice import VocabularyChoice
@@ -99,12 +99,12 @@ class Subject:
         raise Skip(f"The models could not be opened: {self.unopened.message}")
 
     @cached_property
-    def target(self) -> Decoder:
+    def target(self) -> LanguageModel:
         """The target, as loaded."""
         return self.session.engine.runner.decoder
 
     @cached_property
-    def draft(self) -> Decoder | None:
+    def draft(self) -> LanguageModel | None:
         """The draft model, as loaded; None where the config has none."""
         drafter = self.session.engine.drafter
         own = drafter if isinstance(drafter, ModelDrafter) else getattr(drafter, "model", None)
@@ -120,8 +120,9 @@ class Subject:
         """How the draft's tokenizer corresponds to the target's; None without a draft model. Raises ModelError."""
         if self.draft_path is None:
             return None
-        sources = (Source(path, read_architecture(path)) for path in (self.target_path, self.draft_path))
-        return vocabulary_of_pair(self.config, self.tokenizer, *sources)
+        target = Source(self.target_path, read_shape(self.target_path, self.config.model.implementation))
+        draft = Source(self.draft_path, read_shape(self.draft_path))
+        return vocabulary_of_pair(self.config, self.tokenizer, target, draft)
 
     @cached_property
     def formats(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from helix_cli.draft.none import NoDrafter
 from helix_cli.draft.vocabulary import Vocabulary
 from helix_cli.engine.engine import Engine
 from helix_cli.engine.scheduler import Scheduler
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
 from helix_cli.verify.choose import choose_rule
 from helix_cli.verify.rule import VerifyRule
@@ -95,12 +95,12 @@ class Workbench:
 
 
 def build(
-    target: Decoder,
+    target: LanguageModel,
     drafter: str | Drafter = "none",
     k: Any = 4,
     *,
     eos_ids: frozenset[int] = frozenset(),
-    draft: Decoder | None = None,
+    draft: LanguageModel | None = None,
     vocabulary_of: Callable[[EngineSequence], Vocabulary] | None = None,
     block_size: int = 4,
     num_blocks: int = 64,
@@ -116,7 +116,7 @@ def build(
     says, or the target's first layers.
     """
 
-    def runner(model: Decoder, blocks: int) -> ModelRunner:
+    def runner(model: LanguageModel, blocks: int) -> ModelRunner:
         return ModelRunner(model, cache_for(model, blocks, block_size, prefix_reuse))
 
     drafting = None
@@ -146,19 +146,9 @@ def build(
     return Workbench(Engine(target_runner, scheduler, drafter), target_runner.cache)
 
 
-def cache_for(model: Decoder, blocks: int, block_size: int, prefix_reuse: bool = True) -> PagedKVCache:
+def cache_for(model: LanguageModel, blocks: int, block_size: int, prefix_reuse: bool = True) -> PagedKVCache:
     """A pool that fits a model."""
-    shape = model.architecture
-    return PagedKVCache(
-        shape.num_layers,
-        shape.num_kv_heads,
-        shape.head_dim,
-        blocks,
-        block_size,
-        model.dtype,
-        model.device,
-        prefix_reuse,
-    )
+    return PagedKVCache(model.kv_shapes, blocks, block_size, model.dtype, model.device, prefix_reuse)
 
 
 class Scripted(NoDrafter):
@@ -183,7 +173,7 @@ class Scripted(NoDrafter):
 class Scorer:
     """A text in a pool of its own, fed piece by piece: what the logits are, however the text is cut into passes."""
 
-    def __init__(self, decoder: Decoder, tokens: Sequence[int], shuffled: bool = False) -> None:
+    def __init__(self, decoder: LanguageModel, tokens: Sequence[int], shuffled: bool = False) -> None:
         """Nothing is computed yet; with `shuffled` the blocks of the table descend."""
         num_blocks = num_blocks_for(len(tokens), BLOCK_SIZE)
         self.cache = cache_for(decoder, num_blocks, BLOCK_SIZE, prefix_reuse=False)
@@ -204,7 +194,7 @@ class Scorer:
         return logits
 
 
-def scores(decoder: Decoder, tokens: Sequence[int], first: int, piece: int, shuffled: bool = False) -> Tensor:
+def scores(decoder: LanguageModel, tokens: Sequence[int], first: int, piece: int, shuffled: bool = False) -> Tensor:
     """Logits [len - first, V] of the positions from `first` on, which are fed `piece` at a time."""
     scorer = Scorer(decoder, tokens, shuffled)
     if first:

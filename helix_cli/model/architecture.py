@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from helix_cli.cache.paged import KVShape
 from helix_cli.errors import ModelError
 from helix_cli.model.fields import DOWNLOAD_AGAIN, Fields, read_json
-from helix_cli.model.refusals import FAMILIES, supported_family
+from helix_cli.model.refusals import FAMILIES, NotNative, supported_family
 from helix_cli.model.rope_settings import RopeSettings, read_rope
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,6 +50,11 @@ class Architecture:
     """For each layer the positions that a token sees, itself included; None sees all."""
     dtype: torch.dtype
     """Number type of the stored weights."""
+
+    @property
+    def kv_shapes(self) -> tuple[KVShape, ...]:
+        """What each layer keeps of a position."""
+        return (KVShape(self.num_kv_heads, self.head_dim, self.head_dim),) * self.num_layers
 
     def truncated(self, num_layers: int) -> Architecture:
         """The same with its first layers only."""
@@ -112,7 +118,7 @@ def _head_dim(config: Fields, family: str, heads: int) -> int:
     else:
         raise config.wrong("hidden_size", f"a multiple of the {heads} heads")
     if head_dim % 2:
-        raise ModelError(f"Heads of {head_dim} dimensions are not supported.", "Rotary embeddings need an even number.")
+        raise NotNative(f"Heads of {head_dim} dimensions are not supported.", "Rotary embeddings need an even number.")
     return head_dim
 
 
@@ -127,7 +133,7 @@ def _windows(config: Fields, family: str, num_layers: int) -> tuple[int | None, 
         given = kinds or ["full_attention" if index < full else "sliding_attention" for index in range(num_layers)]
         windows = [window if kind == "sliding_attention" else None for kind in given]
     if kinds and [kind == "sliding_attention" for kind in kinds] != [one is not None for one in windows]:
-        raise ModelError(
+        raise NotNative(
             f"In {config.source}, layer_types does not agree with the sliding window of a {FAMILIES[family]}.",
             "Such a mix of layers is not supported; choose another checkpoint.",
         )

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from helix_cli.attention import Attend, Heads, kernel_for
+from helix_cli.attention import KERNELS, Attend, AttentionKernel, Heads, kernel_for
 from helix_cli.backend import Capture
+from helix_cli.cache.paged import KVShape, PagedKVCache
 from helix_cli.errors import Interrupted, ModelError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.batch import Batch
 from helix_cli.model.gate import gated
+from helix_cli.model.language_model import Forward
 from helix_cli.model.linear import Product
 from helix_cli.model.norm import RMSNorm
 from helix_cli.model.rope import RotaryTable, Rotation
@@ -74,6 +76,16 @@ class Decoder:
     """How the device records passes of a fixed size; None: it does not."""
 
     @property
+    def kv_shapes(self) -> tuple[KVShape, ...]:
+        """What each layer keeps of a position."""
+        return self.architecture.kv_shapes
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of matrices that a pass reads."""
+        return sum(product.num_bytes for product in self.products)
+
+    @property
     def products(self) -> list[Product]:
         """Every matrix that a pass multiplies by; they are what it reads of memory."""
         layers = self.layers
@@ -84,6 +96,15 @@ class Decoder:
         """The head counts that an attention kernel needs."""
         shape = self.architecture
         return Heads(shape.num_heads, shape.num_kv_heads, shape.head_dim)
+
+    def attention_over(self, cache: PagedKVCache) -> AttentionKernel:
+        """What attends over this cache."""
+        return KERNELS[self.kernel](cache.layers, cache.block_size, self.heads, self.fused_attention)
+
+    def over(self, cache: PagedKVCache) -> Forward:
+        """See `LanguageModel`."""
+        kernel = self.attention_over(cache)
+        return lambda batch, interrupted: self.forward(batch, kernel.plan(batch.spans), interrupted)
 
     def forward(self, batch: Batch, attend: Attend, interrupted: Callable[[], bool]) -> Tensor:
         """Logits [R, vocab_size] in float32 of the tokens that the batch asks for.

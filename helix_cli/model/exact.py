@@ -22,6 +22,7 @@ from helix_cli.cache.table import BlockTable
 from helix_cli.core import Row
 from helix_cli.errors import DeviceError
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
 from helix_cli.storage import Storage, read_record, write_record
 
@@ -39,22 +40,25 @@ BLOCK_SIZE: Final = 16
 
 @dataclass(frozen=True)
 class Exactness:
-    """Whether exact mode is on and why, and the decoder to run."""
+    """Whether exact mode is on and why, and the model to run."""
 
     is_on: bool
     reason: str
-    decoder: Decoder
+    model: LanguageModel
 
 
-def choose_exactness(requested: str, decoder: Decoder, backend: Backend, storage: Storage) -> Exactness:
+def choose_exactness(requested: str, model: LanguageModel, backend: Backend, storage: Storage) -> Exactness:
     """Decides for `requested` auto, on or off; raises DeviceError where on cannot be had."""
 
     def without(reason: str) -> Exactness:
-        return Exactness(False, reason, decoder)
+        return Exactness(False, reason, model)
 
     if requested == "off":
         return without("switched off")
-    if not backend.rowwise_kernels:
+    decoder = model
+    if not isinstance(decoder, Decoder):
+        reason = "a model that runs through transformers' modules computes a token otherwise in other company"
+    elif not backend.rowwise_kernels:
         reason = f"on {backend.description} a token's last bits depend on what else runs"
     elif requested == "auto" and _layer_bytes(decoder) < CHEAP_LAYER_BYTES:
         return without("auto leaves it off for a model as small as this, where it may cost more than 3 %")
@@ -91,17 +95,9 @@ class _Text:
     """A text in a pool of its own, fed bit by bit."""
 
     def __init__(self, decoder: Decoder, tokens: list[int], shuffled: bool) -> None:
-        shape = decoder.architecture
         num_blocks = num_blocks_for(len(tokens), BLOCK_SIZE)
         self._cache = PagedKVCache(
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            num_blocks,
-            BLOCK_SIZE,
-            decoder.dtype,
-            decoder.device,
-            prefix_reuse=False,
+            decoder.kv_shapes, num_blocks, BLOCK_SIZE, decoder.dtype, decoder.device, prefix_reuse=False
         )
         self._runner = ModelRunner(decoder, self._cache)
         self._tokens = tokens

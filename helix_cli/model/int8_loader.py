@@ -70,7 +70,7 @@ def _from_cache(loader: Loader, shape: Architecture, rounding: Int8Rounding) -> 
         tensors = rounding.cache.read(_part(index))
 
         def build(field: str, matrix: Matrix) -> Product:
-            return unpack(tensors, field, matrix, rounding.kernel) or loader.in_float(field, matrix)
+            return unpack(tensors, field, matrix.bias, rounding.kernel) or loader.in_float(field, matrix)
 
         return loader.layer(index, build) if index < shape.num_layers else loader.head(build)
 
@@ -87,14 +87,16 @@ def pack(field: str, weight: Int8Weight | None) -> dict[str, Tensor]:
     return {f"{field}.{name}": getattr(weight, name) for name in names}
 
 
-def unpack(tensors: dict[str, Tensor], field: str, matrix: Matrix, kernel: Int8Kernel) -> Product | None:
+def unpack(
+    tensors: dict[str, Tensor], field: str, bias: Callable[[], Tensor | None], kernel: Int8Kernel
+) -> Product | None:
     """The product that `pack` stood for, None for a wide one. Raises DamagedCache for tensors that do not fit."""
     if f"{field}.values" not in tensors:
         return None
     try:
         # All but the values, which are packed into memory of their own, would hold on to the whole mapped file.
         scales, kept, columns = (tensors[f"{field}.{n}"].clone() for n in ("scales", "kept", "columns"))
-        return Int8Linear(Int8Weight(tensors[f"{field}.values"], scales, kept, columns), matrix.bias(), kernel)
+        return Int8Linear(Int8Weight(tensors[f"{field}.values"], scales, kept, columns), bias(), kernel)
     except (KeyError, RuntimeError) as error:
         raise DamagedCache(f"{field} cannot be used") from error
 
@@ -137,10 +139,9 @@ class _Calibration:
 
     def _attention(self, dtype: torch.dtype) -> Attend:
         """Causal attention over the calibration text, in a small pool of its own."""
-        shape, count = self._shape, len(self._tokens)
-        num_blocks = num_blocks_for(count, BLOCK_SIZE)
+        count = len(self._tokens)
         cache = PagedKVCache(
-            shape.num_layers, shape.num_kv_heads, shape.head_dim, num_blocks, BLOCK_SIZE, dtype, "cpu", False
+            self._shape.kv_shapes, num_blocks_for(count, BLOCK_SIZE), BLOCK_SIZE, dtype, "cpu", prefix_reuse=False
         )
         table = BlockTable()
         cache.grow(table, count)

@@ -22,7 +22,6 @@ WORKING = f"These work: {', '.join(FAMILIES.values())}."
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "hidden_activation": ("silu",),
-    "quantization_config": (),
     "attention_multiplier": (),
     "embedding_multiplier": (1,),
     "residual_multiplier": (1,),
@@ -60,12 +59,17 @@ _ONLY_IN: dict[str, tuple[str, ...]] = {
 _IMPLIED = {("attention_bias", "qwen2")}
 
 
+class NotNative(ModelError):
+    """A model that the native decoder does not compute; another way to run it may."""
+
+
 def supported_family(config: Fields) -> str:
-    """The family of a config.json. Raises ModelError, with its name and what works, where it would come out wrong."""
+    """The family of a config.json. Raises NotNative, with its name and what works, where it would come out wrong."""
+    refuse_quantised(config)
     family = config.text("model_type", "unknown")
     names = config.texts("architectures")
     if family not in FAMILIES or (names and FAMILIES[family] not in names):
-        raise ModelError(f"The architecture {names[0] if names else family} is not supported.", WORKING)
+        raise NotNative(f"The architecture {names[0] if names else family} is not supported.", WORKING)
     for name, harmless in _HARMLESS.items():
         if name in config and config.values[name] not in harmless:
             raise _refusal(config, family, name)
@@ -75,14 +79,20 @@ def supported_family(config: Fields) -> str:
     return family
 
 
-def _refusal(config: Fields, family: str, name: str) -> ModelError:
+def refuse_quantised(config: Fields) -> None:
+    """Raises ModelError for a checkpoint whose weights are stored in fewer bits."""
+    if "quantization_config" not in config:
+        return
+    value = config.values["quantization_config"]
+    method = value.get("quant_method") if isinstance(value, dict) else None
+    raise ModelError(
+        f"This checkpoint is quantised ({method or 'by an unnamed method'}), which is not supported.",
+        "Choose the checkpoint in bfloat16, float16 or float32 that it was made from.",
+    )
+
+
+def _refusal(config: Fields, family: str, name: str) -> NotNative:
     value = config.values[name]
-    if name == "quantization_config":
-        method = value.get("quant_method") if isinstance(value, dict) else None
-        return ModelError(
-            f"This checkpoint is quantised ({method or 'by an unnamed method'}), which is not supported.",
-            "Choose the checkpoint in bfloat16, float16 or float32 that it was made from.",
-        )
     if name in ("hidden_act", "hidden_activation"):
-        return ModelError(f"The activation '{value}' is not supported.", "Only silu is.")
-    return ModelError(f"This {FAMILIES[family]} sets {name} to {value!r}, which is not supported.", WORKING)
+        return NotNative(f"The activation '{value}' is not supported.", "Only silu is.")
+    return NotNative(f"This {FAMILIES[family]} sets {name} to {value!r}, which is not supported.", WORKING)

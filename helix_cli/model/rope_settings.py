@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from helix_cli.errors import ModelError
 from helix_cli.model.fields import Fields
+from helix_cli.model.refusals import NotNative
 
 DEFAULT_THETA = 10000.0
 
@@ -112,12 +112,12 @@ def read_rope(config: Fields, family: str, head_dim: int, context: int) -> RopeS
     # transformers reads "yarn" in a Phi-3 config as longrope, by history.
     if kind not in readers or (family == "phi3" and kind != "default"):
         works = "default" if family == "phi3" else ", ".join(readers)
-        raise ModelError(f"The rotary embedding '{kind}' of this model is not supported.", f"These work: {works}.")
+        raise NotNative(f"The rotary embedding '{kind}' of this model is not supported.", f"These work: {works}.")
     theta = rope.number("rope_theta", config.number("rope_theta", DEFAULT_THETA))
     partial = rope.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0))
     rotary_dim = int(head_dim * partial)
     if (partial != 1 and family != "phi3") or rotary_dim % 2 or not 0 < rotary_dim <= head_dim:
-        raise ModelError(f"A partial_rotary_factor of {partial} is not supported here.", "Choose another checkpoint.")
+        raise NotNative(f"A partial_rotary_factor of {partial} is not supported here.", "Choose another checkpoint.")
     return RopeSettings(theta, rotary_dim, readers[kind](config, rope, context))
 
 
@@ -133,7 +133,7 @@ def _require_only(rope: Fields, *known: str) -> None:
     """Refuses parameters that would be ignored, such as those of several kinds of layer."""
     for name, value in rope.values.items():
         if value is not None and name not in ("rope_type", "type", "rope_theta", "partial_rotary_factor", *known):
-            raise ModelError(f"In {rope.source}, {name} is not supported.", "Choose another checkpoint.")
+            raise NotNative(f"In {rope.source}, {name} is not supported.", "Choose another checkpoint.")
 
 
 def _default(config: Fields, rope: Fields, context: int) -> None:

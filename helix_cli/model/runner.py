@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from helix_cli.attention import KERNELS, TritonPaged
 from helix_cli.cache.paged import PagedKVCache
 from helix_cli.core import Row
 from helix_cli.errors import Interrupted
 from helix_cli.model.batch import build_batch
-from helix_cli.model.decoder import Decoder
-from helix_cli.model.windows import Windows
+from helix_cli.model.language_model import LanguageModel
+from helix_cli.model.windows import windows_over
 
 
 def never() -> bool:
@@ -22,17 +21,14 @@ def never() -> bool:
 
 
 class ModelRunner:
-    """A decoder and the cache that its keys and values live in. `interrupted` is read between layers."""
+    """A model and the cache that its keys and values live in. `interrupted` is read between layers."""
 
-    def __init__(self, decoder: Decoder, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
+    def __init__(self, decoder: LanguageModel, cache: PagedKVCache, interrupted: Callable[[], bool] = never) -> None:
         self.decoder = decoder
         self.cache = cache
         self.interrupted = interrupted
-        kernel = KERNELS[decoder.kernel]
-        self._kernel = kernel(cache.layers, cache.block_size, decoder.heads, decoder.fused_attention)
-        self.windows: Windows | None = None
-        if decoder.capture is not None and isinstance(self._kernel, TritonPaged):
-            self.windows = Windows(decoder, self._kernel, decoder.capture)
+        self._forward = decoder.over(cache)
+        self.windows = windows_over(decoder, cache)
 
     @property
     def context(self) -> int:
@@ -51,8 +47,7 @@ class ModelRunner:
             logits = self.windows.forward(rows)
             if logits is not None:
                 return logits
-        batch = build_batch(rows, self.decoder.device)
-        return self.decoder.forward(batch, self._kernel.plan(batch.spans), self.interrupted)
+        return self._forward(build_batch(rows, self.decoder.device), self.interrupted)
 
     @torch.no_grad()
     def draft(self, rows: Sequence[Row], depth: int, vocab_size: int) -> list[list[int]] | None:

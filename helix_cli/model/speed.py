@@ -15,10 +15,10 @@ import torch
 
 from helix_cli.backend import NUMBER_TYPES, Backend
 from helix_cli.model import float_native, int8_native
-from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8
 from helix_cli.model.int8 import Int8Linear, quantise
 from helix_cli.model.int8_kernels import best_kernel
+from helix_cli.model.language_model import Shape
 from helix_cli.model.linear import Product
 from helix_cli.model.products import float_product
 from helix_cli.native.compile import SOURCES
@@ -36,7 +36,7 @@ SLOWEST_BYTES_S, OVERHEAD_S = 1e9, 200e-6
 class ProductSpeed:
     """Times of one row and of a verification's rows, for the products of one model."""
 
-    def __init__(self, shape: Architecture, dtype: torch.dtype, backend: Backend, storage: Storage) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype, backend: Backend, storage: Storage) -> None:
         self._dtype, self._backend, self._storage = dtype, backend, storage
         self._columns = shape.hidden
         self._rows = max(1, min(2 * shape.intermediate, LARGEST_ELEMENTS // shape.hidden))

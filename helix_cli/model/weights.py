@@ -42,6 +42,11 @@ class Weights:
             handle = _open(_single_file(directory))
             self._files = dict.fromkeys(handle.keys(), handle)
 
+    @property
+    def names(self) -> list[str]:
+        """Every tensor that is there."""
+        return list(self._files)
+
     def __contains__(self, name: str) -> bool:
         return name in self._files
 

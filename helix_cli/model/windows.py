@@ -20,10 +20,11 @@ from torch import Tensor
 
 from helix_cli.attention.triton_paged import Shape, TritonPaged, TritonPlan, power_of_two
 from helix_cli.backend.graphs import Capture
-from helix_cli.cache.paged import num_blocks_for
+from helix_cli.cache.paged import PagedKVCache, num_blocks_for
 from helix_cli.core import Row
 from helix_cli.model.batch import Batch, selection
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.rope import RotaryTable, Rotation
 
 WIDEST: Final = 16
@@ -192,3 +193,11 @@ class Windows:
         tokens, rows = self._kernel.tile(width)
         splits = self._kernel.splits(len(tiles) // 4, self._longest)
         return TritonPlan(self._kernel, tiles, tables, Shape(tokens, rows, splits))
+
+
+def windows_over(model: LanguageModel, cache: PagedKVCache) -> Windows | None:
+    """Recorded passes of a model over its cache; None where the device records none."""
+    if not isinstance(model, Decoder) or model.capture is None:
+        return None
+    kernel = model.attention_over(cache)
+    return Windows(model, kernel, model.capture) if isinstance(kernel, TritonPaged) else None

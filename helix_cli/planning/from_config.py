@@ -6,10 +6,10 @@ from helix_cli.backend import Backend
 from helix_cli.config import Config
 from helix_cli.draft.auto_depth import MAX_DEPTH
 from helix_cli.drafter_choice import early_exit_layers
-from helix_cli.model.architecture import Architecture
 from helix_cli.model.opening import ModelChoice, ModelOpener
-from helix_cli.planning.memory import MemoryPlan, ModelMemory, WeightSize, model_memory
-from helix_cli.planning.sizes import Step, kv_values, widths
+from helix_cli.planning.any_model import AnyShape, first_layers
+from helix_cli.planning.memory import MemoryPlan, ModelMemory, model_memory
+from helix_cli.planning.sizes import Step, WeightSize
 
 
 def plan_memory(config: Config, backend: Backend, models: tuple[ModelMemory, ...]) -> MemoryPlan:
@@ -27,7 +27,7 @@ def plan_memory(config: Config, backend: Backend, models: tuple[ModelMemory, ...
 
 
 def planned_models(
-    config: Config, backend: Backend, opener: ModelOpener, target: Architecture, draft: Architecture | None
+    config: Config, backend: Backend, opener: ModelOpener, target: AnyShape, draft: AnyShape | None
 ) -> tuple[ModelMemory, ...]:
     """The models that the config would load, in the formats that the opener would choose. Raises DeviceError."""
     chosen = opener.choose(target, ModelChoice(config.model.dtype, config.model.weights, is_draft=False))
@@ -37,8 +37,8 @@ def planned_models(
         return first, model_memory("draft", draft, *opener.choose(draft, choice), backend)
     if config.draft.kind != "early_exit":
         return (first,)
-    shape = target.truncated(early_exit_layers(config.draft.layers, target.num_layers))
-    return first, ModelMemory("draft", widths(shape), kv_values(shape), first.dtype, first.weights, WeightSize(0))
+    shorter = first_layers(target, early_exit_layers(config.draft.layers, target.num_layers))
+    return first, ModelMemory("draft", *shorter, first.dtype, first.weights, WeightSize(0))
 
 
 def largest_step(config: Config, context: int) -> Step:

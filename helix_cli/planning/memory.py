@@ -7,39 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 
 from helix_cli.backend import NUMBER_TYPES, Backend
-from helix_cli.cache.paged import num_blocks_for
+from helix_cli.cache.paged import bytes_per_block, num_blocks_for
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8, name_of, why_no_int8
+from helix_cli.model.hf.config import HFArchitecture
 from helix_cli.model.int8_kernels import best_kernel
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.products import float_kernel
+from helix_cli.planning.any_model import AnyShape, kv_values, weight_size, widths
 from helix_cli.planning.sizes import (
     Step,
     Stored,
+    WeightSize,
     Widths,
     activation_bytes,
     attention_bytes,
     draft_law_bytes,
-    kv_values,
-    loading_bytes,
     logits_bytes,
-    weight_bytes,
-    widths,
 )
 
 ASSUMED_FREE_BYTES: Final = 2 * 2**30
 """Some devices do not say how much memory is free; this much is safe to assume of one that runs a language model."""
-
-
-class WeightSize(NamedTuple):
-    """Bytes of a model's weights, and of what loading them holds at most beside them."""
-
-    kept: int
-    loading: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,31 +151,37 @@ class MemoryPlan:
         return free - self.weights - self.logits - self.activations
 
 
-def model_memory(role: str, shape: Architecture, dtype: torch.dtype, weights: str, backend: Backend) -> ModelMemory:
+def model_memory(role: str, shape: AnyShape, dtype: torch.dtype, weights: str, backend: Backend) -> ModelMemory:
     """A model with its own weights."""
 
     def size(name: str) -> WeightSize:
-        stored = stored_as(dtype, name, backend)
-        return WeightSize(weight_bytes(shape, stored), loading_bytes(shape, stored, torch.get_num_threads()))
+        return weight_size(shape, stored_as(dtype, name, backend))
 
     formats = {name: size(name) for name in {**dict.fromkeys(available_formats(dtype, backend)), weights: None}}
     return ModelMemory(role, widths(shape), kv_values(shape), dtype, weights, formats[weights], formats)
 
 
+def loaded_memory(role: str, model: LanguageModel) -> ModelMemory:
+    """A model whose weights are in memory already, and count no more."""
+    shape = model.architecture
+    assert isinstance(shape, Architecture | HFArchitecture)
+    kept = bytes_per_block(model.kv_shapes, block_size=1, itemsize=1)
+    return ModelMemory(role, widths(shape), kept, model.dtype, "", WeightSize(0))
+
+
 def stored_as(dtype: torch.dtype, weights: str, backend: Backend) -> Stored:
     """How the loader would keep a model; where a device computes in the format of its weights, in that."""
     if weights == INT8:
-        kernel = best_kernel()
-        assert kernel is not None, "choose_weights has asked"
-        return Stored(dtype, weights, kernel.name)
+        kernel = best_kernel() if backend.mixed_products else None
+        return Stored(dtype, weights, "triton" if kernel is None else kernel.name)
     matrices = NUMBER_TYPES[weights]
     return Stored(dtype if backend.mixed_products else matrices, weights, float_kernel(matrices, backend))
 
 
 def available_formats(dtype: torch.dtype, backend: Backend) -> list[str]:
     """The formats that a model's matrices can have here, the widest first."""
+    eight = [] if why_no_int8(backend, dtype) else [INT8]
     if not backend.mixed_products:
-        return [name for name, one in NUMBER_TYPES.items() if one in backend.dtypes]
-    eight = [] if why_no_int8(backend) else [INT8]
+        return [*(name for name, one in NUMBER_TYPES.items() if one in backend.dtypes), *eight]
     names = {"float32", "bfloat16", name_of(dtype)}
     return [*(name for name in NUMBER_TYPES if name in names), *eight]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
@@ -27,6 +27,13 @@ FLOAT: Final = 4
 """Bytes of a float32: logits, scores, scales, and the biases of this package's own kernels."""
 SCORES: Final = 3
 """Copies of one text's logits that the sampling chain and the verification rule hold at one time."""
+
+
+class WeightSize(NamedTuple):
+    """Bytes of a model's weights, and of what loading them holds at most beside them."""
+
+    kept: int
+    loading: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ def norm_bytes(size: int, dtype: torch.dtype) -> int:
 
 def kv_values(shape: Architecture) -> int:
     """Numbers that are kept of one position: keys and values of every layer."""
-    return bytes_per_block(shape.num_layers, shape.num_kv_heads, shape.head_dim, block_size=1, itemsize=1)
+    return bytes_per_block(shape.kv_shapes, block_size=1, itemsize=1)
 
 
 def widths(shape: Architecture) -> Widths:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helix_cli.cache.kept import KIND, KeptPrompts
-from helix_cli.cache.paged import PagedKVCache
+from helix_cli.cache.paged import KVShape, PagedKVCache
 from helix_cli.storage import Storage
 
 BLOCK = 4
@@ -20,7 +20,7 @@ FULL = 16
 
 
 def new_cache(num_blocks: int = 16, layers: int = 2) -> PagedKVCache:
-    return PagedKVCache(layers, 2, 8, num_blocks, BLOCK, torch.float32, "cpu")
+    return PagedKVCache([KVShape(2, 8, 8)] * layers, num_blocks, BLOCK, torch.float32, "cpu")
 
 
 def compute(cache: PagedKVCache, tokens: list[int], seed: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from helix_cli.cache.paged import PagedKVCache, bytes_per_block, num_blocks_for
+from helix_cli.cache.paged import KVShape, PagedKVCache, bytes_per_block, num_blocks_for
 from helix_cli.cache.pool import PoolExhausted
 from helix_cli.cache.table import BlockTable, chain_hash
 from helix_cli.errors import MemoryLimitError
@@ -20,7 +20,7 @@ BLOCK = 4
 
 def small_cache(num_blocks: int = 8, prefix_reuse: bool = True) -> PagedKVCache:
     """One layer, one head, one number a slot."""
-    return PagedKVCache(1, 1, 1, num_blocks, BLOCK, torch.int64, "cpu", prefix_reuse)
+    return PagedKVCache([KVShape(1, 1, 1)], num_blocks, BLOCK, torch.int64, "cpu", prefix_reuse)
 
 
 def compute(cache: PagedKVCache, tokens: list[int]) -> BlockTable:
@@ -32,7 +32,7 @@ def compute(cache: PagedKVCache, tokens: list[int]) -> BlockTable:
 
 
 def test_the_layers_have_the_promised_shape_and_are_finite() -> None:
-    cache = PagedKVCache(3, 2, 5, 7, BLOCK, torch.bfloat16, "cpu")
+    cache = PagedKVCache([KVShape(2, 5, 5)] * 3, 7, BLOCK, torch.bfloat16, "cpu")
     assert (cache.num_blocks, cache.block_size, cache.num_slots) == (7, 4, 28)
     assert [tuple(layer.shape) for layer in cache.layers] == [(2, 2, 28, 5)] * 3
     assert len({layer.data_ptr() for layer in cache.layers}) == 3
@@ -41,8 +41,8 @@ def test_the_layers_have_the_promised_shape_and_are_finite() -> None:
 
 
 def test_memory_is_counted_in_bytes() -> None:
-    assert bytes_per_block(22, 4, 64, 16, 2) == 22 * 2 * 4 * 64 * 16 * 2
-    cache = PagedKVCache(3, 2, 5, 7, BLOCK, torch.bfloat16, "cpu")
+    assert bytes_per_block([KVShape(4, 64, 64)] * 22, 16, 2) == 22 * 2 * 4 * 64 * 16 * 2
+    cache = PagedKVCache([KVShape(2, 5, 5)] * 3, 7, BLOCK, torch.bfloat16, "cpu")
     assert cache.block_bytes * 7 == sum(layer.nbytes for layer in cache.layers)
     table = compute(cache, [1] * 9)
     assert (cache.used_bytes(), cache.peak_bytes()) == (3 * cache.block_bytes, 3 * cache.block_bytes)
@@ -57,14 +57,14 @@ def test_blocks_for_a_length(length: int, blocks: int) -> None:
 
 def test_a_pool_that_does_not_fit_is_the_users_business() -> None:
     with pytest.raises(MemoryLimitError, match="1048576") as caught:
-        PagedKVCache(1, 2**10, 2**10, 2**20, 2**10, torch.float32, "cpu")
+        PagedKVCache([KVShape(2**10, 2**10, 2**10)], 2**20, 2**10, torch.float32, "cpu")
     assert caught.value.hint
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says which pages a process has")
 def test_a_pool_costs_nothing_until_it_is_written_and_then_a_page() -> None:
     before = resident_bytes()
-    cache = PagedKVCache(2, 2, 64, 2**12, 16, torch.float32, "cpu")
+    cache = PagedKVCache([KVShape(2, 64, 64)] * 2, 2**12, 16, torch.float32, "cpu")
     assert cache.layers[0].nbytes == 2**26
     # Huge pages that a program asks for are found and cleared while its first token waits.
     assert "hg" not in flags_of(cache.layers[0].data_ptr() + 2**25)
@@ -94,7 +94,7 @@ def flags_of(address: int) -> list[str]:
 
 def test_other_failures_of_the_device_are_not_called_memory() -> None:
     with pytest.raises(RuntimeError):
-        PagedKVCache(1, 1, 1, 1, BLOCK, torch.float32, "no such device")
+        PagedKVCache([KVShape(1, 1, 1)], 1, BLOCK, torch.float32, "no such device")
 
 
 @pytest.mark.parametrize(("length", "matched"), [(1, 0), (4, 0), (5, 4), (8, 4), (9, 8), (12, 8), (13, 12), (20, 12)])

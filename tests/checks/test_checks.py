@@ -123,7 +123,7 @@ class Breaking:
 
     def disturb(self, amount: float) -> None:
         """Loads something else than the checkpoint."""
-        target = self.subject.target
+        target: Any = self.subject.target
         self.subject.target = replace(target, embedding=target.embedding + amount)
 
 

@@ -30,10 +30,7 @@ def cpu(**changes: Any) -> Backend:
 def runner_for(path: Path, backend: Backend | None = None, dtype: torch.dtype = torch.float32) -> ModelRunner:
     """A loaded checkpoint over a pool of 64 blocks of four slots, none of which is zero to begin with."""
     decoder = load_decoder(path, read_architecture(path), backend or cpu(), dtype)
-    shape = decoder.architecture
-    cache = PagedKVCache(
-        shape.num_layers, shape.num_kv_heads, shape.head_dim, 64, BLOCK_SIZE, dtype, "cpu", prefix_reuse=False
-    )
+    cache = PagedKVCache(decoder.kv_shapes, 64, BLOCK_SIZE, dtype, "cpu", prefix_reuse=False)
     for layer in cache.layers:
         layer.fill_(50.0)  # a slot that is read without having been written shows
     return ModelRunner(decoder, cache)

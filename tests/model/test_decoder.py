@@ -12,6 +12,7 @@ import torch
 from helix_cli.backend import Backend
 from helix_cli.cache.table import BlockTable
 from helix_cli.errors import Interrupted, ModelError
+from helix_cli.model.decoder import Decoder
 from helix_cli.model.runner import ModelRunner
 from tests.model.parity import (
     Text,
@@ -168,7 +169,8 @@ def test_positions_beyond_the_first_table_of_rotations(checkpoints: Checkpoints,
     runner = runner_for(path)
     monotone = BlockTable(list(range(64)))
     text = Text(runner, model, tokens_of(model, 250), monotone)
-    text.runner.decoder.rotary._tables = text.runner.decoder.rotary._make(8)
+    assert isinstance(runner.decoder, Decoder)
+    runner.decoder.rotary._tables = runner.decoder.rotary._make(8)
     assert text.feed(248) < CLOSE
     assert text.feed(2, num_logits=2) < CLOSE
 
@@ -192,6 +194,7 @@ def test_narrow_types_stay_near(tmp_path: Path, family: str, dtype: torch.dtype)
 def test_a_truncated_decoder_is_a_model_of_fewer_layers(checkpoints: Checkpoints, case: str) -> None:
     path, model = checkpoints(case)
     runner = runner_for(path)
+    assert isinstance(runner.decoder, Decoder)
     shorter = runner.decoder.truncated(2)
     assert shorter.architecture.num_layers == 2 and shorter.head is runner.decoder.head
     model = reference(path)

@@ -110,8 +110,8 @@ def test_a_model_whose_products_keep_a_rows_bits_is_exact(small: Decoder) -> Non
 
 def test_on_and_off_are_obeyed(small: Decoder, cpu: Backend, storage: Storage) -> None:
     on, off = (choose_exactness(word, small, cpu, storage) for word in ("on", "off"))
-    assert on.is_on and on.decoder.kernel.endswith("_exact")
-    assert not off.is_on and off.decoder is small and "switched off" in off.reason
+    assert on.is_on and on.model.kernel.endswith("_exact")
+    assert not off.is_on and off.model is small and "switched off" in off.reason
 
 
 def test_auto_is_on_for_large_layers_only(

@@ -133,7 +133,7 @@ def test_keys_and_values_take_what_was_said(
     tmp_path: Path, family: str, config: dict[str, Any], dtype: torch.dtype
 ) -> None:
     shape = read_architecture(tiny_checkpoint(tmp_path, family, **config))
-    pool = PagedKVCache(shape.num_layers, shape.num_kv_heads, shape.head_dim, 5, 16, dtype, "cpu")
+    pool = PagedKVCache(shape.kv_shapes, 5, 16, dtype, "cpu")
     assert kv_values(shape) * dtype.itemsize * 5 * 16 == sum(layer.nbytes for layer in pool.layers)
 
 
@@ -142,7 +142,7 @@ def test_a_step_allocates_no_more_than_was_said_and_not_far_less(tmp_path: Path,
     path = tiny_checkpoint(tmp_path, hidden_size=128, intermediate_size=320, vocab_size=1000)
     shape, tokens = read_architecture(path), 256
     decoder = load(path, open_backend("cpu", 1), "float32", "float32")
-    pool = PagedKVCache(shape.num_layers, shape.num_kv_heads, shape.head_dim, 16, 16, torch.float32, "cpu")
+    pool = PagedKVCache(shape.kv_shapes, 16, 16, torch.float32, "cpu")
     table = BlockTable()
     pool.grow(table, tokens)
     runner = ModelRunner(decoder, pool)

@@ -17,7 +17,7 @@ from helix_cli.bench.workloads import Workload
 from helix_cli.config import Config
 from helix_cli.depth_choice import profile_key
 from helix_cli.draft.profile import ENOUGH_ROUNDS, Profile, SourceProfile, save_profile
-from helix_cli.model.decoder import Decoder
+from helix_cli.model.language_model import LanguageModel
 from helix_cli.storage import Storage
 
 SOURCES: Final = {"ngram": "ngram", "model": "model", "early_exit": "model"}
@@ -31,7 +31,7 @@ def keep_profiles(
     arms: Sequence[Arm],
     configs: Mapping[Setting, Config],
     workloads: Sequence[Workload],
-    target: Decoder,
+    target: LanguageModel,
     storage: Storage,
 ) -> list[str]:
     """Saves a profile for each drafter that was measured enough, for `draft.k: auto` to start from; returns those."""
