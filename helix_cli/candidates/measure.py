@@ -12,6 +12,7 @@ from helix_cli.core import Request
 from helix_cli.draft.depth import Depth, FixedDepth
 from helix_cli.draft.drafter import Drafter
 from helix_cli.draft.none import NoDrafter
+from helix_cli.errors import InputError
 from helix_cli.session import Session
 from helix_cli.stats import Trace, ratio
 
@@ -44,7 +45,7 @@ def _quoted(name: str) -> str:
 
 
 def num_runs(num_drafts: int) -> int:
-    """How often `tell` is called."""
+    """How often `tell` is called, if enough prompts fit."""
     return 2 * NUM_PROMPTS * num_drafts
 
 
@@ -56,13 +57,13 @@ def measure(session: Session, target: str, draft: str, tell: Callable[[str], Non
         (NoDrafter(), FixedDepth(0)),
         (engine.drafter, engine.scheduler.depth),
     ]
-    jobs = builder(session).mixed(CATEGORIES, NUM_TOKENS)[:NUM_PROMPTS]
+    prompts = _prompts(session)
     traces: list[list[Trace]] = [[], []]
     for drafter, depth in arms:
-        _run(session, drafter, depth, jobs[0].prompts[0], WARM_TOKENS)
-    for place, job in enumerate(jobs):
+        _run(session, drafter, depth, prompts[0], WARM_TOKENS)
+    for place, prompt in enumerate(prompts):
         for number in (0, 1) if place % 2 == 0 else (1, 0):
-            traces[number].append(_run(session, *arms[number], job.prompts[0], NUM_TOKENS))
+            traces[number].append(_run(session, *arms[number], prompt, NUM_TOKENS))
             tell(draft)
     plain, speculative = (_speed(one) for one in traces)
     drafted = sum(sum(one.drafted) for one in traces[1])
@@ -74,6 +75,18 @@ def measure(session: Session, target: str, draft: str, tell: Callable[[str], Non
         speed_over_plain=ratio(speculative, plain) if speculative and plain else None,
         way="same" if way is None else str(way["way"]),
     )
+
+
+def _prompts(session: Session) -> list[tuple[int, ...]]:
+    """The first bundled prompts of several kinds that leave room for their answers. Raises InputError for none."""
+    texts = [job.prompts[0] for job in builder(session).mixed(CATEGORIES, NUM_TOKENS)]
+    fitting = [one for one in texts if len(one) + NUM_TOKENS <= session.info.context]
+    if not fitting:
+        raise InputError(
+            f"No bundled prompt fits a context of {session.info.context} tokens.",
+            "Measure prompts of your own with `helix bench --prompts FILE`.",
+        )
+    return fitting[:NUM_PROMPTS]
 
 
 def _run(session: Session, drafter: Drafter, depth: Depth, prompt: Sequence[int], num_tokens: int) -> Trace:

@@ -33,9 +33,9 @@ def find_checkpoints(folders: Sequence[Path]) -> list[Found]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}.", "Name folders that hold checkpoints.")
-    found: dict[Path, Found] = {}
+    found: dict[tuple[Path, str], Found] = {}
     for one in (*_in_hub_cache(), *(one for folder in folders for one in _below(folder, DEPTH))):
-        found.setdefault(one.path.resolve(), one)
+        found.setdefault((one.path.resolve(), one.problem), one)
     return list(found.values())
 
 
@@ -60,7 +60,7 @@ def _in_hub_cache() -> Iterator[Found]:
         yield Found(repository.repo_id, snapshot.snapshot_path)
     for warning in cache.warnings:
         text = " ".join(str(warning).split())
-        yield Found(HUB_CACHE, Path(text), f"The hub's cache is damaged: {text}")
+        yield Found(HUB_CACHE, Path(HF_HUB_CACHE), f"The hub's cache is damaged: {text}")
 
 
 def _below(folder: Path, depth: int) -> Iterator[Found]:
