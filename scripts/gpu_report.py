@@ -109,7 +109,9 @@ def facts(backend: Backend, target: Path) -> dict[str, Any]:
 
 def version_of(package: str) -> str | None:
     """A package's own word for its version; None where it is not installed."""
-    return getattr(importlib.import_module(package), "__version__", None) if importlib.util.find_spec(package) else None
+    if importlib.util.find_spec(package) is None:
+        return None
+    return str(importlib.import_module(package).__version__)
 
 
 def measure(out: Path, target: Path, draft: Path, name: str, arguments: Sequence[str], run: Run) -> Report | None:

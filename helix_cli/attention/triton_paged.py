@@ -95,7 +95,7 @@ class TritonPlan:
 
     def __call__(self, layer: int, qkv: Tensor, window: int | None) -> Tensor:
         # Triton launches on the thread's own device, wherever the tensors are.
-        with torch.cuda.device_of(qkv):
+        with torch.cuda.device(qkv.get_device()):
             return self._attend(layer, qkv, window)
 
     def _attend(self, layer: int, qkv: Tensor, window: int | None) -> Tensor:

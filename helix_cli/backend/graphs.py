@@ -44,16 +44,17 @@ class GraphCapture:
         self._stream: Any = None
 
     def __call__(self, run: Callable[[], Tensor]) -> Recorded:
-        with torch.cuda.device(self._device):
+        cuda: Any = torch.cuda  # half of it has no types
+        with cuda.device(self._device):
             if self._pool is None:
-                self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
-            current = torch.cuda.current_stream()
+                self._pool, self._stream = cuda.graph_pool_handle(), cuda.Stream()
+            current = cuda.current_stream()
             self._stream.wait_stream(current)
             # Libraries and Triton set themselves up at the first call, which cannot be recorded.
-            with torch.cuda.stream(self._stream):
+            with cuda.stream(self._stream):
                 run()
             current.wait_stream(self._stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            graph = cuda.CUDAGraph()
+            with cuda.graph(graph, pool=self._pool, stream=self._stream):
                 result = run()
             return Recorded(graph, result, run)

@@ -59,7 +59,7 @@ class Int8DeviceLinear:
         x = x if x.stride(1) == 1 else x.contiguous()
         added = added if added is None or added.stride(1) == 1 else added.contiguous()
         out = torch.empty(len(x), len(self.scales), dtype=x.dtype, device=x.device)
-        with torch.cuda.device_of(x):  # Triton launches on the thread's own device, wherever the tensors are
+        with torch.cuda.device(x.get_device()):  # Triton launches on the thread's own device, wherever the tensors are
             self._launch(x, added, out)
         return out
 

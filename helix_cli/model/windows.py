@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -75,11 +76,9 @@ class Inputs:
         parts = (4 * self.num_tiles, size.batch * max_blocks, count, count, 3 * size.batch)
         self._host = torch.zeros(sum(parts), dtype=torch.int32)
         self._device = torch.zeros(sum(parts), dtype=torch.int32, device=device)
-        self._views: list[np.ndarray[tuple[int], np.dtype[np.int32]]] = [
-            part.numpy() for part in self._host.split(list(parts))
-        ]
-        self.tiles, self.tables, self.tokens, self.positions, ends = self._device.split(list(parts))
-        self.last, self.next_position, self.is_row = ends.split(size.batch)
+        self._views: list[npt.NDArray[np.int32]] = [part.numpy() for part in torch.split(self._host, list(parts))]
+        self.tiles, self.tables, self.tokens, self.positions, ends = torch.split(self._device, list(parts))
+        self.last, self.next_position, self.is_row = torch.split(ends, size.batch)
         """For each row the place of its last token, the position behind it, and 1 or, where nothing is fed, 0."""
 
     def fill(self, rows: Sequence[Row]) -> None:

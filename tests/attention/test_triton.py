@@ -143,7 +143,8 @@ def test_every_kernel_compiles_for_real_cards(target: tuple[str, str, str], tmp_
     """What the interpreter accepts the compiler may not; it needs no card to say so."""
     surroundings = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "tests.triton_compiling", *target]
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(command, cwd=root, env=surroundings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     shared = {name: int(size) for name, size in map(str.split, done.stdout.splitlines())}
     assert list(shared) == ["write_kernel", "attend_kernel", "join_kernel", "product_kernel"]

@@ -165,7 +165,8 @@ def test_a_recorded_function_never_asks_the_host() -> None:
     model = on_device(dtype=torch.bfloat16, family="qwen3", head_dim=16)
 
     def watched(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        with NoHost():
+        watch: Any = NoHost
+        with watch():
             result = run()
         return lambda: result
 

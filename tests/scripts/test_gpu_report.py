@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_the_report_says_what_ran_and_what_was_found(
 
 @pytest.mark.parametrize("failing", [{"tests": 1}, {"fails": True}])
 def test_what_fails_is_shown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pair: Path, failing: dict[str, int]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pair: Path, failing: dict[str, Any]
 ) -> None:
     start(monkeypatch, tmp_path / "out", "--pair", pair)
     pretend(monkeypatch)
