@@ -140,8 +140,8 @@ def _class_name(config: Any, values: Fields) -> str:
 
 def _rope_types(config: Any) -> Iterator[str]:
     """Every rope type that a config names: one, or one for each kind of layer."""
-    for field in ("rope_parameters", "rope_scaling"):
-        given = getattr(config, field, None)
+    for name in ("rope_parameters", "rope_scaling"):
+        given = getattr(config, name, None)
         if isinstance(given, dict):
             for one in (given, *(value for value in given.values() if isinstance(value, dict))):
                 yield str(one.get("rope_type", one.get("type", "default")))
