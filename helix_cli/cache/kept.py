@@ -25,7 +25,7 @@ from helix_cli.storage import Storage
 
 KIND = "prompts"
 TOKENS, CHECKSUMS = "tokens.json", "checksums.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class KeptPrompts:
@@ -54,8 +54,7 @@ class KeptPrompts:
         try:
             self._read(best, tokens, shared * self.block_size)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError):
-            self._storage.remove(KIND, best)
-            self.notes.append("A kept prompt was damaged; it is computed and kept anew.")
+            self._discard(best)
             return 0
         return shared * self.block_size
 
@@ -93,8 +92,9 @@ class KeptPrompts:
                 save_file({f"{place}": layer[:, :, slots].cpu() for place, layer in enumerate(cache.layers)}, path)
             finally:
                 cache.free(table)
-            checksums[role] = zlib.crc32(path.read_bytes())
+            checksums[role] = _checksum(path)
         (folder / TOKENS).write_text(json.dumps(tokens), encoding="utf-8")
+        checksums[TOKENS] = _checksum(folder / TOKENS)
         (folder / CHECKSUMS).write_text(json.dumps(checksums), encoding="utf-8")
 
     def _read(self, key: str, tokens: Sequence[int], length: int) -> None:
@@ -103,12 +103,13 @@ class KeptPrompts:
         if folder is None:
             raise OSError(key)
         wanted = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        files = {role: folder / f"{role}.safetensors" for role in self._caches}
+        for name, path in {TOKENS: folder / TOKENS, **files}.items():
+            if _checksum(path) != wanted[name]:
+                raise ValueError(f"{path} is damaged")
         held = {}
         for role, cache in self._caches.items():
-            path = folder / f"{role}.safetensors"
-            if zlib.crc32(path.read_bytes()) != wanted[role]:
-                raise ValueError(f"{path} is damaged")
-            with safe_open(path, framework="pt") as file:
+            with safe_open(files[role], framework="pt") as file:
                 held[role] = [file.get_tensor(f"{place}") for place in range(len(cache.layers))]
         for role, cache in self._caches.items():
             self._publish(cache, held[role], tokens, length)
@@ -147,11 +148,20 @@ class KeptPrompts:
                 self._storage.remove(KIND, key)
 
     def _tokens_of(self, key: str) -> list[int]:
-        with suppress(OSError, ValueError):
-            held = json.loads((self._storage.root / KIND / key / TOKENS).read_text(encoding="utf-8"))
+        """The tokens of an entry; none where there is no such entry, or where it is damaged and goes."""
+        folder = self._storage.root / KIND / key
+        if not folder.is_dir():
+            return []
+        with suppress(OSError, ValueError, RecursionError):
+            held = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
             if isinstance(held, list):
                 return held
+        self._discard(key)
         return []
+
+    def _discard(self, key: str) -> None:
+        self._storage.remove(KIND, key)
+        self.notes.append("A kept prompt was damaged; it is computed and kept anew.")
 
     def _keys(self) -> list[str]:
         if self._name is not None:
@@ -161,3 +171,7 @@ class KeptPrompts:
     def _key(self, label: str) -> str:
         plain = "".join(c if c.isalnum() else "-" for c in label)[:40]
         return f"{self._models}-{plain}-{zlib.crc32(label.encode()):08x}"
+
+
+def _checksum(file: Path) -> int:
+    return zlib.crc32(file.read_bytes())

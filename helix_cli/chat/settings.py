@@ -10,7 +10,7 @@ from typing import Any
 
 from helix_cli import strict_yaml
 from helix_cli.config import Config, load_config
-from helix_cli.drafter_choice import DRAFTERS_USING, applies
+from helix_cli.drafter_choice import DRAFTERS_USING, WITH_A_MODEL, applies
 from helix_cli.errors import ConfigError
 
 CHANGEABLE = ("sampling", "draft", "verify")
@@ -38,8 +38,8 @@ class Settings:
         _check_applies(key, self.config.draft.kind)
         chosen = {**self._chosen, key: value}
         if key == "draft.path":
-            # A draft model that is named is meant to draft.
-            chosen.pop("draft.kind", None)
+            # A draft model that is named is meant to draft; what was chosen for another drafter waits.
+            chosen["draft.kind"] = WITH_A_MODEL[0]
         other = copy(self)
         other._chosen, other.config = chosen, self._load(chosen, tell)
         return other

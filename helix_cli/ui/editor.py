@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from helix_cli.errors import InputError
 from helix_cli.ui.multiline import is_open, unquoted
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Reader(Protocol):
     """Reads messages."""
 
     def read(self, prefill: str = "") -> str:
-        """The next message. Raises EOFError at the end and KeyboardInterrupt on Ctrl-C."""
+        """The next message. Raises EOFError at the end, KeyboardInterrupt on Ctrl-C, InputError for what is no text."""
 
 
 class LineReader:
@@ -38,15 +39,19 @@ class LineReader:
         if prefill and self._prompt_to is not None:
             self._prompt_to.write(prefill + "\n")
         text = self._line(PROMPT)
-        while is_open(text):
-            text += "\n" + self._line("  ")
+        with suppress(EOFError):  # The end closes quotes too, so that nothing is lost in silence.
+            while is_open(text):
+                text += "\n" + self._line("  ")
         return unquoted(text)
 
     def _line(self, prompt: str) -> str:
         if self._prompt_to is not None:
             self._prompt_to.write(prompt)
             self._prompt_to.flush()
-        line = self._source.readline()
+        try:
+            line = self._source.readline()
+        except UnicodeDecodeError:
+            raise InputError("What was written is not UTF-8 text.", "Convert it to UTF-8 first.") from None
         if not line:
             raise EOFError
         return line.removesuffix("\n").removesuffix("\r")
@@ -106,11 +111,17 @@ def _history(file: Path) -> History:
     """What was typed in earlier conversations; of this one alone where the file cannot be written."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
+    class KeptHistory(FileHistory):
+        def store_string(self, string: str) -> None:
+            # A disk that has become full must not cost the message.
+            with suppress(OSError):
+                super().store_string(string)
+
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         # Readable by its owner alone, like the conversations.
         os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600))
-        return FileHistory(str(file))
+        return KeptHistory(str(file))
     return InMemoryHistory()
 
 

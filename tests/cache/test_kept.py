@@ -122,7 +122,7 @@ def test_a_draft_that_computed_less(fresh: Callable[..., KeptPrompts]) -> None:
     assert [contents(cache, PROMPT)[0].shape[2] for cache in second._caches.values()] == [FULL, 8]
 
 
-@pytest.mark.parametrize("damage", ["bits", "tokens", "checksums", "missing"])
+@pytest.mark.parametrize("damage", ["bits", "tokens", "one token", "checksums", "missing"])
 def test_a_damaged_entry_is_removed_with_one_line(
     fresh: Callable[..., KeptPrompts], storage: Storage, damage: str
 ) -> None:
@@ -137,13 +137,13 @@ def test_a_damaged_entry_is_removed_with_one_line(
         (folder / "draft.safetensors").unlink()
     elif damage == "checksums":
         (folder / "checksums.json").write_text("[]")
+    elif damage == "one token":
+        (folder / "tokens.json").write_text(json.dumps([*PROMPT[: FULL - 1], 7]))
     else:
         (folder / "tokens.json").write_text("{")
     second = fresh()
     assert second.restore(PROMPT) == 0
     assert all(cache.pool.num_used == 0 and not contents(cache, PROMPT)[0].numel() for cache in second._caches.values())
-    if damage == "tokens":
-        return
     [note] = second.notes
     assert "damaged" in note and not storage.keys(KIND)
 

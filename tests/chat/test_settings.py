@@ -54,6 +54,12 @@ def test_a_drafter_keeps_what_belongs_to_another_for_later() -> None:
         assert (model.config.draft.kind, model.config.draft.path, model.config.draft.k) == ("model", "demo", 7)
 
 
+def test_a_named_draft_model_drafts_whatever_was_chosen_for_another_drafter() -> None:
+    early = changed(settings(), ("drafter", "early_exit"), ("draft.layers", "1"))
+    model = changed(early, ("draft", "demo"))
+    assert (model.config.draft.kind, model.config.draft.path) == ("model", "demo")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message", "hint"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 
@@ -9,17 +10,38 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
+from helix_cli.errors import InputError
 from helix_cli.ui.completion import SlashCompleter
-from helix_cli.ui.editor import LineReader, quiet_keyboard
+from helix_cli.ui.editor import LineReader, _history, quiet_keyboard
 from helix_cli.ui.multiline import is_open, unquoted
 
 
 def test_lines_and_blocks() -> None:
     text = 'one\r\n\n"""two\n\n  three\n"""\n"""four"""\n"""never closed\n'
     reader = LineReader(io.StringIO(text), None)
-    assert [reader.read() for _ in range(4)] == ["one", "", "two\n\n  three", "four"]
+    said = ["one", "", "two\n\n  three", "four", "never closed"]
+    assert [reader.read() for _ in said] == said
     with pytest.raises(EOFError):
         reader.read()
+
+
+def test_what_is_no_text_is_refused() -> None:
+    reader = LineReader(io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"), None)
+    with pytest.raises(InputError, match="not UTF-8"):
+        reader.read()
+
+
+def test_a_history_that_cannot_be_written_costs_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = _history(tmp_path / "history")
+    history.append_string("kept")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("prompt_toolkit.history.FileHistory.store_string", full)
+    history.append_string("not kept")
+    assert history.get_strings()[-1] == "not kept"
+    assert list(_history(tmp_path / "history").load_history_strings()) == ["kept"]
 
 
 def test_a_person_sees_a_prompt() -> None:
