@@ -118,7 +118,7 @@ def look_ahead(config: Config) -> Outlook:
     draft = _find(draft_name, "draft") if draft_name else None
     check_early_exit(config, target.architecture)
     backend = open_backend(config.backend.device, config.backend.threads)
-    opener = ModelOpener(backend, Storage(), list)
+    opener = ModelOpener(backend, Storage(), lambda path: [])
     models = planned_models(config, backend, opener, target.architecture, draft.architecture if draft else None)
     plan = plan_memory(config, backend, models)
     refusal = None

@@ -31,11 +31,11 @@ from helix_cli import __version__
 from helix_cli.attention import Heads, kernel_for
 from helix_cli.attention.triton_paged import why_not as why_no_attention
 from helix_cli.backend import Backend, open_backend
-from helix_cli.bench.machine import hardware
 from helix_cli.bench.reporting import read_report
 from helix_cli.bench.schema import Report, Row
 from helix_cli.bench.tables import Table, markdown, number, tables
 from helix_cli.errors import DeviceError, HelixError
+from helix_cli.machine import hardware
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.int8_device import why_not as why_no_int8
 from helix_cli.ui.console import notice

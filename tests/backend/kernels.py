@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import torchgen
+import torchgen  # type: ignore[import-untyped]
 
 DIRECTML = Path(__file__).with_name("directml_kernels.txt")
 _FUNCTIONS = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"

@@ -85,8 +85,8 @@ def _load(folder: Path) -> None:
     library = folder / f"{hashlib.blake2b(made_from.encode(), digest_size=8).hexdigest()}.so"
     if not library.exists():
         _compile(compiler, library)
-    torch.ops.load_library(str(library))
-    torch._register_device_module(DEVICE.type, _device_module())
+    torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+    torch._register_device_module(DEVICE.type, _device_module())  # type: ignore[no-untyped-call]
 
 
 def _compile(compiler: str, library: Path) -> None:

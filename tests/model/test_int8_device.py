@@ -76,7 +76,7 @@ def test_a_model_in_eight_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     backend = replace(open_backend("cpu", 1), mixed_products=False, packed_linear=False)
     monkeypatch.setattr(int8_device, "why_not", lambda dtype, device: None)
     assert formats.why_no_int8(backend, torch.float32) is None
-    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), list)
+    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), lambda path: [])
     rounded, name = opener.open(path, read_architecture(path), ModelChoice("float32", "int8", False))
     plain, _ = opener.open(path, read_architecture(path), ModelChoice("float32", "auto", False))
     assert name == "int8" and not opener.notes
@@ -91,7 +91,7 @@ def test_a_model_in_eight_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_gpu_without_its_kernel_is_told(tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "model", num_hidden_layers=1)
     backend = replace(open_backend("cpu", 1), capture=rerun)
-    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), list)
+    opener = ModelOpener(backend, Storage(tmp_path / "kept", 1 << 30), lambda path: [])
     opener.open(path, read_architecture(path), ModelChoice("float32", "float32", False))
     opener.open(path, read_architecture(path), ModelChoice("float32", "float32", True))
     assert opener.notes == ["Attention runs in PyTorch, more slowly than in Triton: it runs on CUDA and ROCm only."]

@@ -150,7 +150,7 @@ def test_an_interrupt_comes_before_a_window() -> None:
         runner.draft(rows, 2, SMALL["vocab_size"])
 
 
-class NoHost(TorchDispatchMode):
+class NoHost(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Fails where a number goes to the host or comes from it, which a recording cannot hold."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

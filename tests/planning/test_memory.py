@@ -10,7 +10,7 @@ import torch
 from helix_cli.config import Config
 from helix_cli.errors import MemoryLimitError
 from helix_cli.planning.from_config import largest_step
-from helix_cli.planning.memory import ASSUMED_FREE_BYTES, MemoryPlan, ModelMemory, WeightSize
+from helix_cli.planning.memory import ASSUMED_FREE_BYTES, MemoryPlan, ModelMemory
 from helix_cli.planning.refusal import (
     amount,
     better_context,
@@ -19,7 +19,7 @@ from helix_cli.planning.refusal import (
     explained_loading,
     what_would_fit,
 )
-from helix_cli.planning.sizes import Step, Widths
+from helix_cli.planning.sizes import Step, WeightSize, Widths
 
 MIB = 2**20
 WIDTHS = Widths(vocab_size=1000, context=4096, widest=4096, num_heads=8, head_dim=64)

@@ -33,7 +33,7 @@ def hf_sizes(config: Any) -> HFSizes:
     from transformers.pytorch_utils import Conv1D
 
     with quiet(), torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        model = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     matrices = [module.weight for module in model.modules() if type(module) in (nn.Linear, Conv1D)]
     counts = [parameter.numel() for parameter in model.parameters()]
     text = config.get_text_config()
