@@ -36,7 +36,8 @@ from helix_cli.pools import choose_num_blocks, open_pool
 from helix_cli.prompt import Prompt, read_text
 from helix_cli.sampling_choice import sampling_params
 from helix_cli.sections import DraftSection, ModelSection
-from helix_cli.session import SessionInfo, StopFlag, Wired, prompt_tokens
+from helix_cli.session import StopFlag, Wired, prompt_tokens
+from helix_cli.session_info import SessionInfo
 from helix_cli.storage import Storage
 from helix_cli.tokenizer import Tokenizer
 from helix_cli.verify.choose import choose_rule

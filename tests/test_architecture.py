@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("strict_yaml", "overrides", "sections", "drafter_choice", "config"),
     ("planning",),
     ("pools", "sampling_choice", "depth_choice", "vocabulary_choice"),
-    ("session", "assembly", "rewiring", "outlook"),
+    ("session", "session_info", "assembly", "rewiring", "outlook"),
     ("chat", "bench", "checks", "doctor"),
     ("candidates",),
     ("commands",),

@@ -75,7 +75,7 @@ REFUSED = {
     "weightless": "no safetensors",
     "garbled": "config.json",
     "listed": "tokenizer.json is damaged",
-    "nested": "mamba|config.json",
+    "nested": "Mamba",
 }
 
 
@@ -104,7 +104,7 @@ def test_what_can_draft_is_described_from_its_headers(machine: Path, target: Fac
 def test_what_nobody_foresaw_is_a_refusal(
     machine: Path, target: Facts, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helix_cli.candidates.candidate.read_architecture", lambda path: 1 // 0)
+    monkeypatch.setattr("helix_cli.candidates.candidate.read_shape", lambda path: 1 // 0)
     refusal = examine(Found("x", machine / "other"), target, backend).refusal
     assert refusal is not None and "ZeroDivisionError" in refusal
 

@@ -59,9 +59,12 @@ def test_what_is_proved_of_drafts_holds(id: str, subject: Subject) -> None:
     assert record.result is Result.PASS, record.reason
 
 
-def test_a_draft_that_shares_too_little_fails_with_the_numbers(subject: Subject, tmp_path: Path) -> None:
+def test_a_draft_that_shares_too_little_fails_with_the_numbers(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helix_cli.vocabulary_choice.LEAST_COVERAGE", 0.5)
     draft = target_tokenizer(tiny_checkpoint(tmp_path, num_hidden_layers=1), TARGET_WORDS)
     other = Subject(subject.config, SMALL, 0, in_process)
     other.draft_path = draft
     record = run_one(CHECKS["files.vocabulary"], other)
-    assert record.result is Result.FAIL and "drafting needs 20%" in record.reason
+    assert record.result is Result.FAIL and "drafting needs 50%" in record.reason
