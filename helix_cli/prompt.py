@@ -45,3 +45,8 @@ def decoded(content: bytes, name: str) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{name} is not UTF-8 text.", "Convert it to UTF-8 first.") from None
     return text.replace("\r\n", "\n")
+
+
+def is_unicode(text: str) -> bool:
+    """Half of a surrogate pair has no UTF-8 form, and no tokenizer takes it."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

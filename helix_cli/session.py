@@ -210,10 +210,13 @@ class Session:
         self._wired.kept_prompts.keep(prompt_tokens(self.tokenizer, prompt))
         return list(self._wired.kept_prompts.notes)
 
-    def restore(self, prompt: Prompt) -> None:
-        """Takes what the disk keeps of a prompt into the cache, where the config asks for it; nothing may stream."""
-        if self._wired.kept_prompts is not None:
-            self._wired.kept_prompts.restore(prompt_tokens(self.tokenizer, prompt))
+    def restore(self, prompt: Prompt) -> list[str]:
+        """Takes a prompt from disk into the cache, as `keep` does the reverse; nothing may stream."""
+        if self._wired.kept_prompts is None:
+            return []
+        self._wired.kept_prompts.notes.clear()
+        self._wired.kept_prompts.restore(prompt_tokens(self.tokenizer, prompt))
+        return list(self._wired.kept_prompts.notes)
 
     def check(self) -> None:
         """Asserts the engine's invariants while nothing streams."""

@@ -13,8 +13,8 @@ from helix_cli.chat.conversation import Conversation, Turn, conversation_message
 from helix_cli.chat.settings import Settings
 from helix_cli.chat.tokens import Encoded, TokenHistory
 from helix_cli.core import Event, FinishedEvent, FinishReason, TextEvent
-from helix_cli.errors import InputError
-from helix_cli.prompt import Prompt, read_text
+from helix_cli.errors import HelixError, InputError
+from helix_cli.prompt import Prompt
 
 if TYPE_CHECKING:
     from helix_cli.session import Session
@@ -62,7 +62,8 @@ class Chat:
         self._cannot_save = False
         self.set_system(conversation.system)
         if conversation.turns:
-            session.restore(Prompt(0, tokens=self._encoded().ids))
+            for note in session.restore(Prompt(0, tokens=self._encoded().ids)):
+                tell(note)
 
     @property
     def capacity(self) -> int:
@@ -80,8 +81,12 @@ class Chat:
         turns = self.conversation.turns[: -1 if replace else None]
         answer = _Answer(self._with_files(text), Encoded("", ()))
         first, answer.prompt = self._fit(turns, answer.question)
-        prompt = Prompt(0, tokens=answer.prompt.ids, max_tokens=self._room_for_answer(len(answer.prompt.ids)))
-        self.session.request(prompt)  # raises before anything changes
+        try:
+            prompt = Prompt(0, tokens=answer.prompt.ids, max_tokens=self._room_for_answer(len(answer.prompt.ids)))
+            self.session.request(prompt)
+        except HelixError:
+            self._detach()
+            raise
         self._leave_out(first, len(turns))
         event: Event | None = None
         try:
@@ -98,16 +103,22 @@ class Chat:
         if isinstance(event, FinishedEvent):
             self._explain_end(event)
 
-    def attach(self, file: Path) -> int:
-        """Adds a text file to the next question; returns its tokens. Raises InputError for one that cannot be read."""
-        content = read_text(file)
-        self._attached.append((file.name, content))
-        return len(self.session.tokenizer.encode_rendered(content))
+    def attach(self, name: str, content: str) -> int:
+        """Adds a file's text to the next question; returns its tokens. Raises InputError for one that never fits."""
+        num_tokens = len(self.session.tokenizer.encode_rendered(content))
+        if num_tokens >= self.capacity:
+            raise InputError(
+                f"{name} has {num_tokens:,} tokens, and the context holds {self.capacity:,} with question and answer.",
+                "Take a part of it.",
+            )
+        self._attached.append((name, content))
+        return num_tokens
 
     def set_system(self, system: str | None) -> None:
         """Tells the model something else first. Raises InputError where its template has no place for it."""
         turns = self.conversation.turns or [Turn("Hello", "Hello")]
         rendered = self.session.tokenizer.render_chat(conversation_messages(system, turns[:1], "Hello"))
+        self.session.tokenizer.encode_rendered(rendered)  # a text that is not Unicode must not come into the history
         if system is not None and system.strip() not in rendered:
             raise InputError("The model's chat template has no place for a system prompt.", "Say it in a question.")
         self.conversation.system = system
@@ -133,11 +144,11 @@ class Chat:
 
     def num_tokens(self) -> int:
         """Tokens that the model reads before the next question: system prompt and turns."""
-        return len(self._encoded().ids) if self.conversation.turns or self.conversation.system else 0
+        return len(self._encoded().ids) if self.conversation.seen or self.conversation.system else 0
 
     def keep_prompt(self) -> None:
         """Leaves what was computed to later conversations, where the config asks for it."""
-        if self.conversation.turns:
+        if self.conversation.seen:
             for note in self.session.keep(Prompt(0, tokens=self._encoded().ids)):
                 self._tell(note)
 
@@ -155,8 +166,14 @@ class Chat:
 
     def _encoded(self) -> Encoded:
         """What the model sees of the conversation."""
-        seen = self.conversation.turns[self.conversation.first_seen :]
-        return self._history.encode(conversation_messages(self.conversation.system, seen))
+        return self._history.encode(conversation_messages(self.conversation.system, self.conversation.seen))
+
+    def _detach(self) -> None:
+        """Files that made a question too long would do so again and again."""
+        if self._attached:
+            names = ", ".join(name for name, _ in self._attached)
+            self._attached.clear()
+            self._tell(f"{names} will not go with your next message.")
 
     def _with_files(self, text: str) -> str:
         return "\n\n".join([*(f"{name}:\n{content.strip()}" for name, content in self._attached), text])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helix_cli.errors import InputError
+from helix_cli.prompt import is_unicode
 
 Message = dict[str, str]
 """A `role` (system, user or assistant) and a `content`."""
@@ -28,6 +29,11 @@ class Conversation:
     turns: list[Turn] = field(default_factory=list)
     first_seen: int = 0
     """The turns before this one no longer fit the context. They are kept for the reader."""
+
+    @property
+    def seen(self) -> list[Turn]:
+        """The turns that the model reads; none where what is left after taking some back no longer fitted."""
+        return self.turns[self.first_seen :]
 
     def messages(self) -> list[Message]:
         """All of it, as messages."""
@@ -59,6 +65,8 @@ def from_messages(messages: Sequence[Mapping[str, Any]], name: str) -> Conversat
                 f"Message {number} of {name} is not a role and a content.",
                 'Write {"role": "user", "content": "..."}.',
             )
+        if not is_unicode(message["content"]):
+            raise InputError(f"Message {number} of {name} is not valid Unicode text.", "Save it as UTF-8.")
     conversation, rest = Conversation(), list(messages)
     if rest and rest[0]["role"] == "system":
         conversation.system = rest.pop(0)["content"]

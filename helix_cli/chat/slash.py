@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,7 @@ from helix_cli.chat import storing
 from helix_cli.chat.chat import Chat
 from helix_cli.chat.conversation import Conversation
 from helix_cli.errors import InputError
+from helix_cli.prompt import read_text
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ def parse(line: str) -> tuple[str, str] | None:
     """The name and the argument of a command; None for a message. `//x` is the message `/x`, a path is one too."""
     match = re.fullmatch(r"/([A-Za-z?-]*)(?:\s+(.*))?", line.strip(), re.DOTALL)
     return (match[1].lower(), (match[2] or "").strip()) if match else None
+
+
+def escaped(message: str) -> str:
+    """What has to be written so that `message` is asked and not obeyed."""
+    return f"/{message}" if parse(message) is not None or message.startswith("//") else message
 
 
 def run(chat: Chat, name: str, argument: str) -> Outcome:
@@ -107,7 +114,8 @@ def _retry(chat: Chat, argument: str) -> Outcome:
 
 def _edit(chat: Chat, argument: str) -> Outcome:
     question = _last_question(chat)
-    return Outcome(ask=argument) if argument else Outcome(edit=question)
+    # A message that looks like a command was written with one more slash, and is offered so.
+    return Outcome(ask=argument) if argument else Outcome(edit=escaped(question))
 
 
 def _system(chat: Chat, argument: str) -> Outcome:
@@ -136,9 +144,8 @@ def _stats(chat: Chat, argument: str) -> Outcome:
 
 def _tokens(chat: Chat, argument: str) -> Outcome:
     conversation, used = chat.conversation, chat.num_tokens()
-    seen = len(conversation.turns) - conversation.first_seen
     system = " and a system prompt" if conversation.system else ""
-    lines = [f"{used:,} of {chat.capacity:,} tokens: {_count(seen, 'turn')}{system}"]
+    lines = [f"{used:,} of {chat.capacity:,} tokens: {_count(len(conversation.seen), 'turn')}{system}"]
     if conversation.first_seen:
         lines.append(f"{_count(conversation.first_seen, 'older turn')} left out")
     return Outcome(tuple(lines))
@@ -146,21 +153,27 @@ def _tokens(chat: Chat, argument: str) -> Outcome:
 
 def _save(chat: Chat, argument: str) -> Outcome:
     file = _path(argument)
-    if file.exists() and file != chat.file:
-        raise InputError(f"{file} exists already.", "Name another file.")
-    storing.write_conversation(file, chat.conversation, chat.session.info.target)
+    try:
+        if file.exists() and file != chat.file:
+            raise InputError(f"{file} exists already.", "Name another file.")
+        storing.write_conversation(file, chat.conversation, chat.session.info.target)
+    except OSError as error:
+        # A disk that is full names no file, and a folder that takes nothing a temporary one.
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{file} cannot be written: {reason}.", "Name another place.") from None
     return Outcome((f"Saved to {file}.",))
 
 
 def _load(chat: Chat, argument: str) -> Outcome:
-    conversation = storing.read_conversation(_path(argument))
+    conversation = storing.read_conversation(_file_to_read(argument))
     chat.restart(conversation, storing.new_file() if chat.file else None)
     return Outcome((f"Loaded {_count(len(conversation.turns), 'turn')}.",))
 
 
 def _file(chat: Chat, argument: str) -> Outcome:
-    file = _path(argument)
-    return Outcome((f"{file.name}, {_count(chat.attach(file), 'token')}, goes with your next message.",))
+    file = _file_to_read(argument)
+    num_tokens = chat.attach(file.name, read_text(file))
+    return Outcome((f"{file.name}, {_count(num_tokens, 'token')}, goes with your next message.",))
 
 
 def _draft(chat: Chat, argument: str) -> Outcome:
@@ -212,7 +225,19 @@ def _last_question(chat: Chat) -> str:
 
 
 def _path(argument: str) -> Path:
-    return Path(argument.strip("\"'")).expanduser()
+    """The file that was named. Raises InputError for a name that no file can have, and for the home of nobody."""
+    if "\0" not in argument:
+        with suppress(RuntimeError):
+            return Path(argument.strip("\"'")).expanduser()
+    raise InputError(f"{argument} is not a path.", "Write the whole path.")
+
+
+def _file_to_read(argument: str) -> Path:
+    """The file that was named. Raises InputError for what may never end."""
+    file = _path(argument)
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise InputError(f"{file} is a device or a pipe, which may never end.", "Name a text file.")
+    return file
 
 
 def _short(text: str) -> str:

@@ -94,14 +94,16 @@ def chat(
     conversation, kept_in = _conversation(continue_, load, save, attended)
     conversation.system = _system(settings.config, system, system_file) or conversation.system
     question = read_prompt(prompt, None, chat=False).text if once else prompt
-    check = "\n".join(part for part in (read_text(file) if file else "", question or "Hello") if part)
+    # Read once: a pipe, as of `--file <(command)`, has its text only once.
+    content = None if file is None else read_text(file)
+    check = "\n".join(part for part in (content, question or "Hello") if part)
     phases.end("prompt")
     opening = Prompt(0, messages=tuple(conversation_messages(conversation.system, [], check)))
     session = load_session(settings.config, [opening], phases)
     one = Chat(session, settings, conversation, kept_in, notice)
     one.show_draft = show_draft
-    if file is not None:
-        one.attach(file)
+    if file is not None and content is not None:
+        one.attach(file.name, content)
     loop = ChatLoop(one, Showing(plain=plain, json=as_json, stats=not (no_stats or as_json)), attended)
     if loop.answer_once(question) if question is not None and once else loop.run(question):
         raise typer.Exit(EXIT_CODE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from helix_cli.errors import InputError
-from helix_cli.prompt import Prompt, decoded, read_text
+from helix_cli.prompt import Prompt, decoded, is_unicode, read_text
 
 STDIN = "-"
 LINE_KEYS = ("prompt", "messages", "id", "max_tokens", "priority")
@@ -33,7 +33,7 @@ def read_prompt(argument: str | None, file: Path | None, chat: bool) -> Prompt:
     text = "\n".join(part for part in parts if part)
     if not text.strip():
         raise InputError("There is no prompt.", 'Write one after the command, for example "def quicksort(items):".')
-    if not _is_unicode(text):
+    if not is_unicode(text):
         raise InputError("The prompt is not valid Unicode text.", "Give it as UTF-8, on stdin or in a file.")
     return Prompt(0, *_asked(text, chat))
 
@@ -123,12 +123,7 @@ def _messages(content: Any, where: str) -> Question:
 
 
 def _is_text(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and _is_unicode(value)
-
-
-def _is_unicode(text: str) -> bool:
-    """Half of a surrogate pair has no UTF-8 form, and no tokenizer takes it."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return isinstance(value, str) and is_unicode(value)
 
 
 def _whole_number(content: Mapping[str, Any], key: str, where: str, at_least: int | None = None) -> int | None:

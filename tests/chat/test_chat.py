@@ -200,14 +200,38 @@ def test_a_cut_answer_says_so(pair: tuple[Path, Path]) -> None:
 
 
 def test_files_go_with_the_next_question(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("the lazy dog\n", encoding="utf-8")
     chat, _ = open_chat(pair)
-    assert chat.attach(tmp_path / "notes.txt") == len(chat.session.tokenizer.encode_rendered("the lazy dog\n"))
+    assert chat.attach("notes.txt", "the lazy dog\n") == len(chat.session.tokenizer.encode_rendered("the lazy dog\n"))
     stop_after(chat, 0, "What does it say?")
     ask(chat, "What does it say?")
     ask(chat, "And now?")
     asked = [turn.question for turn in chat.conversation.turns]
     assert asked == ["notes.txt:\nthe lazy dog\n\nWhat does it say?", "And now?"]
+
+
+def test_a_file_that_is_too_long_does_not_block_the_conversation(pair: tuple[Path, Path]) -> None:
+    chat, told = open_chat(pair)
+    with pytest.raises(InputError, match=r"big.txt has .* tokens, and the context holds 256"):
+        chat.attach("big.txt", "fox " * 400)
+    ask(chat, "And now?")
+    chat.attach("notes.txt", "fox " * 50)
+    with pytest.raises(InputError, match="the context holds 256"):
+        ask(chat, "fox " * 250)
+    assert told[-1] == "notes.txt will not go with your next message."
+    ask(chat, "And now?")
+    assert [turn.question for turn in chat.conversation.turns] == ["And now?", "And now?"]
+
+
+def test_taking_back_the_only_turn_that_was_seen(pair: tuple[Path, Path]) -> None:
+    chat, _ = open_chat(pair)
+    for _ in range(3):
+        ask(chat, "fox " * 10)
+    ask(chat, "fox " * 60)
+    assert chat.conversation.first_seen == 3
+    chat.conversation.pop()
+    assert chat.num_tokens() == 0
+    chat.keep_prompt()
+    ask(chat, "And now?")
 
 
 def test_another_drafter_keeps_the_targets_cache(pair: tuple[Path, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from helix_cli.chat.chat import Chat
 from helix_cli.chat.conversation import Conversation, Turn
 from helix_cli.chat.slash import COMMANDS, Outcome, parse, run
 from helix_cli.chat.storing import read_conversation
-from helix_cli.errors import HelixError
+from helix_cli.errors import HelixError, InputError
 from tests.chat.sessions import ask, open_chat, save_pair
 
 SAID = [Turn("First?", "Yes."), Turn("Second?", "No.")]
@@ -75,6 +76,12 @@ def test_the_commands_of_the_manual_are_there() -> None:
         ("/stats", "Nothing has been answered", "Ask"),
         ("/load missing.json", "missing.json cannot be read", "path"),
         ("/file missing.txt", "missing.txt cannot be read", "path"),
+        ("/file /dev/zero", "may never end", "text file"),
+        ("/load /dev/zero", "may never end", "text file"),
+        ("/file a\0b", "is not a path", "whole path"),
+        ("/load ~nobody-has-this-name/a.json", "is not a path", "whole path"),
+        ("/system \udce9", "not valid Unicode", "UTF-8"),
+        ("/save /dev/null/a.json", "/dev/null/a.json cannot be written", "another place"),
     ],
 )
 def test_mistakes_change_nothing_and_are_explained(chat: Chat, line: str, message: str, hint: str) -> None:
@@ -155,6 +162,23 @@ def test_saving_and_loading(chat: Chat, tmp_path: Path) -> None:
     obey(chat, "/undo")
     assert obey(chat, f"/load {file}").lines == ("Loaded 2 turns.",)
     assert chat.conversation == Conversation("Be brief.", SAID)
+
+
+def test_a_full_disk_costs_the_copy_alone(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=r"copy.json cannot be written: No space left on device"):
+        obey(chat, f"/save {tmp_path / 'copy.json'}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_message_like_a_command_is_edited_as_one_writes_it(chat: Chat) -> None:
+    for question, offered in (("/help me", "//help me"), ("//x", "///x"), ("/usr/bin is?", "/usr/bin is?")):
+        chat.conversation.turns[-1] = Turn(question, "Yes.")
+        assert obey(chat, "/edit").edit == offered
+        assert parse(offered) is None
 
 
 def test_a_kept_conversation_stays_when_another_begins(

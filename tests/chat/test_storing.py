@@ -68,6 +68,7 @@ def test_the_latest_is_the_one_written_last(tmp_path: Path, monkeypatch: pytest.
         ('{"messages": 3}', "holds no messages"),
         ('[{"role": "user"}]', "Message 1 of"),
         ('["x"]', "Message 1 of"),
+        (r'[{"role": "user", "content": "\ud800"}, {"role": "assistant", "content": "x"}]', "not valid Unicode"),
         ('[{"role": "user", "content": "x"}]', "in turn"),
         ('[{"role": "tool", "content": "x"}, {"role": "assistant", "content": "x"}]', "in turn"),
     ],

@@ -95,8 +95,9 @@ class FakeSession:
     def request(self, prompt: Prompt) -> None:
         """Every prompt can run."""
 
-    def restore(self, prompt: Prompt) -> None:
+    def restore(self, prompt: Prompt) -> list[str]:
         """Nothing is kept on disk."""
+        return []
 
     def keep(self, prompt: Prompt) -> list[str]:
         """Nothing is kept on disk."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,15 @@ def test_the_question_may_come_from_stdin_and_from_a_file(helix: Helix, tmp_path
     result = helix("chat", "--once", "what is this?", "--file", "notes.txt", "--no-stats")
     assert (result.exit_code, result.stderr) == (0, "")
     assert asked(helix) == ["<user>notes.txt:\nthe notes\n\nwhat is this?<assistant>"]
+
+
+def test_a_file_may_be_a_pipe(helix: Helix, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("the notes",), daemon=True)
+    writer.start()
+    assert helix("chat", "--once", "what is this?", "--file", "pipe", "--no-stats").exit_code == 0
+    writer.join(timeout=10)
+    assert asked(helix) == ["<user>pipe:\nthe notes\n\nwhat is this?<assistant>"]
 
 
 def test_events_are_lines_of_json(helix: Helix) -> None:
