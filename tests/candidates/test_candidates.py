@@ -147,5 +147,6 @@ def test_measuring_takes_turns_and_counts(machine: Path) -> None:
     assert len(heard) == num_runs(1) == 8
     assert isinstance(speed, Speed) and speed.way == "text"
     assert speed.tokens_per_second and speed.plain_tokens_per_second and speed.speed_over_plain
-    assert speed.acceptance_rate is not None and 0.0 <= speed.acceptance_rate <= 1.0
+    # Depth control may find at once that such a draft does not pay, and then nothing is drafted.
+    assert speed.acceptance_rate is None or 0.0 <= speed.acceptance_rate <= 1.0
     session.check()
