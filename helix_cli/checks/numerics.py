@@ -142,7 +142,7 @@ def prefix(subject: Subject) -> Outcome:
 def finite(subject: Subject) -> Outcome:
     """Every logit of a long text."""
     logits = scores(subject.target, subject.long_text, 0, len(subject.long_text))
-    wrong = int((~logits.isfinite()).sum())
+    wrong = int((~logits.cpu().isfinite()).sum())
     return judged(wrong == 0, f"{wrong} of {logits.numel()} logits are not finite", wrong=wrong)
 
 

@@ -120,7 +120,7 @@ def test_every_family_and_number_type(simulated: Simulated, family: str, dtype: 
 def settings(simulated: Simulated, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides for a session over a pair of tiny checkpoints on the device."""
     name = simulated.backend.name
-    monkeypatch.setattr(backends, "BACKENDS", {name: lambda index, threads: simulated.backend})
+    monkeypatch.setattr(backends, "BACKENDS", {**backends.BACKENDS, name: lambda index, threads: simulated.backend})
     target, draft = save_pair(simulated.folder)
     chosen = ["draft.kind=model", f"draft.path={draft}", f"backend.device={name}", "cache.blocks=128"]
     return [f"model.path={target}", *chosen, f"sampling.max_tokens={LENGTH}"]
