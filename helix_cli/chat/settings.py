@@ -48,11 +48,22 @@ class Settings:
         """The full name of a setting. Raises ConfigError, with the nearest, for one that there is not."""
         name = name.removeprefix("--")
         spelled = name.replace("_", "-")
-        if "." in name or spelled in self._names:
-            return self._names.get(spelled, name)
-        close = get_close_matches(spelled, self._names, n=1)
+        if spelled in self._names:
+            return self._names[spelled]
+        keys = self._full_names()
+        if name in keys:
+            return name
+        if name == "chat.system":
+            raise ConfigError("The system prompt is no setting of an open conversation.", "Use /system.")
+        close = [key for key in keys if key.endswith(f".{name}")]
+        close = close or get_close_matches(spelled, [*self._names, *keys], n=1)
         hint = f"Did you mean {close[0]}?" if close else f"The settings are {', '.join(self.changeable)}."
         raise ConfigError(f"There is no setting {name}.", hint)
+
+    def _full_names(self) -> list[str]:
+        """Every setting but the conversation's own, as section.key."""
+        sections = {name: getattr(self.config, name) for name in type(self.config).model_fields if name != "chat"}
+        return [f"{name}.{key}" for name, section in sections.items() for key in type(section).model_fields]
 
     @property
     def changeable(self) -> list[str]:

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -124,7 +124,9 @@ class ChatLoop:
             notice(line)
         if outcome.show_stats and self._chat.last is not None:
             rich = self._screen.rich_err()
-            rich.print(stats_table(self._chat.last, self._chat.session.info.to_dict(), rich.options.ascii_only))
+            # A person was typing between the start of the process and the first token.
+            last = replace(self._chat.last, stats=replace(self._chat.last.stats, process_to_first_token_s=None))
+            rich.print(stats_table(last, self._chat.session.info.to_dict(), rich.options.ascii_only))
         if outcome.copy is not None:
             notice(copy(outcome.copy, self._screen))
         if outcome.leave:
