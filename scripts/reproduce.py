@@ -73,6 +73,15 @@ PARTS: Final = (
     Part("pair", "The pair, all figures", helix("bench", *PAIR_MODELS, *FOUR_ARMS)),
     Part("pair-depths", "Depths of the pair", helix("sweep-k", *PAIR_MODELS, "--drafter", "model,ngram")),
     Part(
+        "pair-depth-control",
+        "Depth control on the pair",
+        script(
+            "measure_depth",
+            *("--target", "PAIR/target", "--draft", "PAIR/draft", "--set", "model.weights=int8"),
+            *("--k", "2", "4", "6", "--prompts", "4", "--tokens", "256"),
+        ),
+    ),
+    Part(
         "pair-batches",
         "Batches of the pair",
         helix("bench", *PAIR_MODELS, *FOUR_ARMS, "--shapes", "none", "--categories", "none", "--batch", "1,4,16"),
