@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import torchgen  # type: ignore[import-untyped]
+import torch
 
 DIRECTML = Path(__file__).with_name("directml_kernels.txt")
-_FUNCTIONS = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"
+_FUNCTIONS = Path(torch.__file__).parents[1] / "torchgen" / "packaged" / "ATen" / "native" / "native_functions.yaml"
 
 
 def directml_kernels() -> list[str]:

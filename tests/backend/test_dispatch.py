@@ -18,11 +18,12 @@ import helix_cli.backend as backends
 from helix_cli.backend import Backend
 from helix_cli.checks import CHECKS
 from helix_cli.checks.check import Result
-from helix_cli.checks.effort import Effort
+from helix_cli.checks.effort import EFFORTS
+from helix_cli.checks.law import target_law
 from helix_cli.checks.runner import run_one
 from helix_cli.checks.subject import Completed, Subject
 from helix_cli.config import load_config
-from helix_cli.core import FinishedEvent
+from helix_cli.core import FinishedEvent, SamplingParams
 from helix_cli.draft import DRAFTERS
 from helix_cli.draft.auto_depth import AutoDepth
 from helix_cli.model.architecture import read_architecture
@@ -49,8 +50,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 GREEDY: dict[str, Any] = {"temperature": 0.0, "repetition_penalty": 1.1}
 SAMPLED: dict[str, Any] = {"temperature": 0.9, "top_k": 12, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2}
 LENGTH = 20
-LAW = "sampled.law.model.token"
-EFFORT = Effort("test", 2, 10, 250, ("model",), 2, (1, 2, 3, 5, 8), (0, 3), 180, True)
+CHECKED = ("cache.shuffled", "cache.rollback", "sampled.real.token", "stops.eos")
+"""Checks of `helix validate` that look at the device's tensors, beside those of whole groups."""
 TIGHT = 18
 """Blocks that are too few for all texts, so that some are preempted and computed again."""
 
@@ -140,11 +141,13 @@ def test_a_session_keeps_its_prompt_for_the_next_one(settings: list[str]) -> Non
 
 
 def test_a_user_can_validate_the_device(settings: list[str]) -> None:
-    subject = Subject(load_config(None, settings), EFFORT, 0, lambda arguments, stdin: Completed(0, b"", ""))
+    subject = Subject(load_config(None, settings), EFFORTS["quick"], 0, lambda arguments, stdin: Completed(0, b"", ""))
     for check in CHECKS.values():
-        if check.group in ("environment", "numerics", "stops", "cache") or check.id in ("sampled.real.token", LAW):
+        if check.group in ("environment", "numerics") or check.id in CHECKED:
             record = run_one(check, subject)
             assert record.result in (Result.PASS, Result.SKIPPED), f"{check.id}: {record.reason}"
+    law = target_law(subject.target, (5, 9), SamplingParams(temperature=1.0, top_k=3), frozenset(), length=2)
+    assert sum(law.values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
