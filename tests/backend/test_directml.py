@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,3 +99,9 @@ def test_bfloat16_never_reaches_the_device(monkeypatch: pytest.MonkeyPatch) -> N
         backend.choose_dtype("bfloat16", torch.bfloat16)
     assert backend.free_memory() is None
     backend.synchronize()
+
+
+def test_autograd_is_switched_off_in_the_way_that_directml_allows() -> None:
+    # microsoft/DirectML#602; the simulated device of test_dispatch.py would not notice.
+    sources = Path(directml.__file__).parents[1].rglob("*.py")
+    assert not [path for path in sources if "inference_mode(" in path.read_text(encoding="utf-8")]
