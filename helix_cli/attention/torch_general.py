@@ -53,7 +53,8 @@ class GeneralPaged:
         self.fused = fused
         self.dtype, self.device = layers[0].dtype, layers[0].device
         self.sides = [shape.views(layer) for shape, layer in zip(shapes, layers, strict=True)]
-        self.masks = Masks(self.dtype, self.device)
+        # Without the fused kernel a mask is added to scores, which are float32.
+        self.masks = Masks(self.dtype if fused else torch.float32, self.device)
 
     def plan(self, spans: Sequence[Span]) -> GeneralPlan:
         """Prepares one forward pass over `spans`, which lie one behind the other in the batch."""

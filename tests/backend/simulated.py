@@ -37,6 +37,7 @@ INDEXING = {
     "scatter.value_out",
     "sort.values_stable",
     "topk.values",
+    "zero_",
 }
 """Operations that may meet int64: they carry indices, and do not compute with them."""
 _SOURCE = Path(__file__).with_name("simulated_device.cpp")

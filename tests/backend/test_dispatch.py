@@ -23,11 +23,13 @@ from helix_cli.checks.law import target_law
 from helix_cli.checks.runner import run_one
 from helix_cli.checks.subject import Completed, Subject
 from helix_cli.config import load_config
-from helix_cli.core import FinishedEvent, SamplingParams
+from helix_cli.core import FinishedEvent, Request, SamplingParams
 from helix_cli.draft import DRAFTERS
 from helix_cli.draft.auto_depth import AutoDepth
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
+from helix_cli.model.hf.config import read_hf_architecture
+from helix_cli.model.hf.loading import load_hf_decoder
 from helix_cli.model.loader import load_decoder
 from helix_cli.prompt import Prompt
 from helix_cli.session import open_session
@@ -36,6 +38,8 @@ from tests.backend.kernels import directml_kernels, mps_kernels
 from tests.backend.pretend import directml_backend, mps_backend
 from tests.backend.simulated import DEVICE, Recorder, integer_arithmetic, mixed_floats, open_simulated
 from tests.harness import SMALL, build, decoder, requests
+from tests.model.hf.zoo import make
+from tests.model.parity import cpu
 from tests.test_session import save_pair
 from tests.tiny import tiny_checkpoint
 
@@ -47,6 +51,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "phi3": {},
 }
+ADAPTED = ("gemma2", "gpt2", "cohere", "gpt_oss", "deepseek_v3")
+"""Of those that run through transformers' modules: a soft cap, other layouts, sinks, experts, unequal widths."""
 GREEDY: dict[str, Any] = {"temperature": 0.0, "repetition_penalty": 1.1}
 SAMPLED: dict[str, Any] = {"temperature": 0.9, "top_k": 12, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.2}
 LENGTH = 20
@@ -115,6 +121,21 @@ def test_every_family_and_number_type(simulated: Simulated, family: str, dtype: 
         outcomes = [*bench.run(asked), *bench.run(asked)]
         assert [len(one.tokens) for one in outcomes] == [LENGTH] * 4
         assert all(one.sequence.trace.num_reused for one in outcomes[2:])
+
+
+@pytest.mark.parametrize("simulated", ["directml"], indirect=True)
+@pytest.mark.parametrize("family", ADAPTED)
+def test_families_that_run_through_transformers(simulated: Simulated, family: str) -> None:
+    make(family).save_pretrained(simulated.folder)
+    asked = [Request(tuple(range(5, 5 + length)), SamplingParams(max_tokens=12, ignore_eos=True)) for length in (33, 3)]
+    texts = []
+    for backend in (cpu(), simulated.backend):
+        path, dtype = simulated.folder, torch.float32
+        target = load_hf_decoder(path, read_hf_architecture(path), backend, dtype, dtype, lambda note: None)
+        simulated.recorder.operations()  # transformers' own masks, to compare with when loading, may count in int64
+        bench = build("ngram", target=target, block_size=4, max_step_tokens=32)
+        texts.append([one.tokens for one in bench.run(asked)])
+    assert texts[0] == texts[1]
 
 
 @pytest.fixture

@@ -62,7 +62,9 @@ def compare(decoder: HFDecoder, tolerance: float) -> None:
     name = decoder.architecture.name
     text, other = (_known(tokens, decoder.architecture.vocab_size) for tokens in (TEXT, OTHER))
     with _running(name):
-        own, found = own_logits(decoder.module, text, decoder.device), _paged_logits(decoder, text, other)
+        pair = own_logits(decoder.module, text, decoder.device), _paged_logits(decoder, text, other)
+    # On the CPU: not every GPU has a median or a deviation.
+    own, found = (logits.cpu() for logits in pair)
     # What rounds to nothing beside the largest logit is no difference.
     spread = own.std(-1) + 1e-3 * own.abs().amax(-1) + 1e-20
     differences = (found - own).square().mean(-1).sqrt() / spread
