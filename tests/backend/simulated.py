@@ -27,6 +27,7 @@ INDEXING = {
     "arange.start_out",
     "argmax.out",
     "cat.out",
+    "clamp.out",
     "embedding",
     "fill_.Scalar",
     "gather.out",
