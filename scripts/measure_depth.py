@@ -28,9 +28,9 @@ from helix_cli.bench.figures import depths, equal_texts, text_speed
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval
 from helix_cli.bench.machine import condition
 from helix_cli.bench.measure import Measured, measure, never, planned_runs
-from helix_cli.bench.opening import builder, helix_setup, plain_setup
+from helix_cli.bench.opening import builder
 from helix_cli.bench.plan import measured_settings
-from helix_cli.bench.schema import Run, Setup
+from helix_cli.bench.schema import Run
 from helix_cli.bench.workloads import CATEGORIES, Workload
 from helix_cli.config import load_config
 from helix_cli.core import Draft, Wanted
@@ -76,14 +76,13 @@ class Damaged:
         return replace(draft, tokens=(draft.tokens + hit) % self.vocab_size)
 
 
-def arms_of(session: Session, setup: Setup, own: Drafter, kind: str, options: argparse.Namespace) -> list[HelixArm]:
+def arms_of(session: Session, own: Drafter, kind: str, options: argparse.Namespace) -> list[HelixArm]:
     """Plain decoding, every fixed depth, and depth control that knows nothing yet; `own` is the pair's drafter."""
-    engine = session.engine
-    size = engine.runner.decoder.architecture.vocab_size
+    size = session.engine.runner.decoder.architecture.vocab_size
     drafter = own if kind == "good" else Damaged(own, kind, options.stretch, size)
-    plain = HelixArm(PLAIN, session, NoDrafter(), FixedDepth(0), plain_setup(setup, engine.runner.cache.block_bytes))
-    fixed = [HelixArm(f"K = {k}", session, drafter, FixedDepth(k), setup) for k in options.k]
-    return [plain, *fixed, HelixArm(AUTO, session, drafter, AutoDepth(), setup)]
+    plain = HelixArm(PLAIN, session, NoDrafter(), FixedDepth(0))
+    fixed = [HelixArm(f"K = {k}", session, drafter, FixedDepth(k)) for k in options.k]
+    return [plain, *fixed, HelixArm(AUTO, session, drafter, AutoDepth())]
 
 
 def workload_of(session: Session, options: argparse.Namespace) -> Workload:
@@ -168,9 +167,9 @@ def main() -> None:
     session = open_session(config)
     workload, found, differing = workload_of(session, options), {}, 0
     # An arm leaves its own drafter in the engine.
-    setup, own = helix_setup(config, session), session.engine.drafter
+    own = session.engine.drafter
     for kind in options.kinds:
-        arms = arms_of(session, setup, own, kind, options)
+        arms = arms_of(session, own, kind, options)
         with MeasureProgress(planned_runs(arms, [workload], 1)) as progress:
             measured = measure(arms, [workload], 1, lambda arm, *_: progress.advance(arm), never)
         if measured.problems or measured.interrupted:

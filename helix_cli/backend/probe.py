@@ -59,7 +59,7 @@ def type_problem(backend: Backend, dtype: torch.dtype) -> str | None:
     x, weight = torch.randn(5, SIDE, generator=generator), torch.randn(SIDE, SIDE, generator=generator) / SIDE**0.5
     try:
         found = _operations(x.to(dtype).to(backend.device), weight.to(dtype).to(backend.device)).float().cpu()
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, TypeError) as error:
         return first_line(error)
     wanted = _operations(x.to(dtype).float(), weight.to(dtype).float())
     difference = float((found - wanted).abs().max())

@@ -40,7 +40,8 @@ class Arm(Protocol):
 class HelixArm:
     """A session with one drafter and one depth. Any number of arms may share a session: the models are loaded once."""
 
-    def __init__(self, name: str, session: Session, drafter: Drafter, depth: Depth, setup: Setup) -> None:
+    def __init__(self, name: str, session: Session, drafter: Drafter, depth: Depth, setup: Setup | None = None) -> None:
+        """`setup`, which takes the checkpoints' hashes, is needed for a report only."""
         self.name = name
         self._session = session
         self._drafter, self._depth = drafter, depth
@@ -57,4 +58,5 @@ class HelixArm:
         return [Text.of(one.trace, tuple(one.tokens[one.prompt_len :])) for one in sequences]
 
     def setup(self) -> Setup:
+        assert self._setup is not None, "this arm was not made for a report"
         return self._setup

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,4 +115,4 @@ def _judge(named: Candidate, draft: Facts, target: Facts) -> Candidate:
 
 def refused(candidate: Candidate, reason: str) -> Candidate:
     """The same, with a reason why it cannot draft."""
-    return Candidate(**(vars(candidate) | {"refusal": reason}))
+    return replace(candidate, refusal=reason)

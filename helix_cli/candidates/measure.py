@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
+from helix_cli.bench.arms import HelixArm
+from helix_cli.bench.measure import measure as take_turns
+from helix_cli.bench.measure import never
 from helix_cli.bench.opening import builder
-from helix_cli.bench.workloads import CATEGORIES
+from helix_cli.bench.plan import PLAIN, SPECULATIVE
+from helix_cli.bench.schema import Text
+from helix_cli.bench.workloads import CATEGORIES, Workload
 from helix_cli.config import Config, load_config
-from helix_cli.core import Request
-from helix_cli.draft.depth import Depth, FixedDepth
-from helix_cli.draft.drafter import Drafter
+from helix_cli.draft.depth import FixedDepth
 from helix_cli.draft.none import NoDrafter
-from helix_cli.errors import InputError
+from helix_cli.errors import InputError, Interrupted, ModelError
 from helix_cli.session import Session
-from helix_cli.stats import Trace, ratio
+from helix_cli.stats import ratio
 
-NUM_PROMPTS = 4
-NUM_TOKENS = 64
-WARM_TOKENS = 8
+NUM_PROMPTS: Final = 4
+NUM_TOKENS: Final = 64
+PROMPTS: Final = "prompts"
 
 
 @dataclass(frozen=True)
@@ -50,53 +54,46 @@ def num_runs(num_drafts: int) -> int:
 
 
 def measure(session: Session, target: str, draft: str, tell: Callable[[str], None]) -> Speed:
-    """Runs bundled prompts plainly and with `draft` in turns; `session` has the target. Raises a HelixError."""
+    """Runs bundled prompts plainly and with `draft` in turns; `session` has the target.
+
+    Raises Interrupted, and a HelixError for a pair that does not work.
+    """
     session.change(config_for(target, draft))
-    engine = session.engine
-    arms: list[tuple[Drafter, Depth]] = [
-        (NoDrafter(), FixedDepth(0)),
-        (engine.drafter, engine.scheduler.depth),
+    engine, way = session.engine, session.info.vocabulary
+    arms = [
+        HelixArm(PLAIN, session, NoDrafter(), FixedDepth(0)),
+        HelixArm(SPECULATIVE, session, engine.drafter, engine.scheduler.depth),
     ]
-    prompts = _prompts(session)
-    traces: list[list[Trace]] = [[], []]
-    for drafter, depth in arms:
-        _run(session, drafter, depth, prompts[0], WARM_TOKENS)
-    for place, prompt in enumerate(prompts):
-        for number in (0, 1) if place % 2 == 0 else (1, 0):
-            traces[number].append(_run(session, *arms[number], prompt, NUM_TOKENS))
-            tell(draft)
-    plain, speculative = (_speed(one) for one in traces)
-    drafted = sum(sum(one.drafted) for one in traces[1])
-    way = session.info.vocabulary
+    measured = take_turns(arms, [_prompts(session)], 1, lambda *_: tell(draft), never)
+    if measured.interrupted:
+        raise Interrupted
+    if measured.problems:
+        raise ModelError(measured.problems[0].message, "Measure it alone with `helix bench` to see more.")
+    plain, speculative = ([run.texts[0] for run in measured.runs[arm.name, PROMPTS]] for arm in arms)
+    speed, plain_speed = _speed(speculative), _speed(plain)
+    drafted, accepted = sum(sum(one.drafted) for one in speculative), sum(sum(one.accepted) for one in speculative)
     return Speed(
-        tokens_per_second=speculative,
-        plain_tokens_per_second=plain,
-        acceptance_rate=ratio(sum(sum(one.accepted) for one in traces[1]), drafted),
-        speed_over_plain=ratio(speculative, plain) if speculative and plain else None,
+        tokens_per_second=speed,
+        plain_tokens_per_second=plain_speed,
+        acceptance_rate=ratio(accepted, drafted),
+        speed_over_plain=ratio(speed, plain_speed) if speed and plain_speed else None,
         way="same" if way is None else str(way["way"]),
     )
 
 
-def _prompts(session: Session) -> list[tuple[int, ...]]:
+def _prompts(session: Session) -> Workload:
     """The first bundled prompts of several kinds that leave room for their answers. Raises InputError for none."""
-    texts = [job.prompts[0] for job in builder(session).mixed(CATEGORIES, NUM_TOKENS)]
-    fitting = [one for one in texts if len(one) + NUM_TOKENS <= session.info.context]
+    jobs = builder(session).mixed(CATEGORIES, NUM_TOKENS)
+    fitting = [job for job in jobs if len(job.prompts[0]) + NUM_TOKENS <= session.info.context]
     if not fitting:
         raise InputError(
             f"No bundled prompt fits a context of {session.info.context} tokens.",
             "Measure prompts of your own with `helix bench --prompts FILE`.",
         )
-    return fitting[:NUM_PROMPTS]
+    return Workload(PROMPTS, "task", tuple(fitting[:NUM_PROMPTS]))
 
 
-def _run(session: Session, drafter: Drafter, depth: Depth, prompt: Sequence[int], num_tokens: int) -> Trace:
-    session.engine.drafter, session.engine.scheduler.depth = drafter, depth
-    params = replace(session.params, max_tokens=num_tokens, ignore_eos=True, stop=())
-    return session.run([Request(tuple(prompt), params)])[0].trace
-
-
-def _speed(traces: Sequence[Trace]) -> float | None:
-    """Tokens after the first by the seconds that they took."""
-    timed = [one for one in traces if one.first_token is not None and one.last_token is not None]
-    seconds = sum((one.last_token or 0.0) - (one.first_token or 0.0) for one in timed)
-    return ratio(sum(sum(count for _, count in one.commit_times) - 1 for one in timed), seconds)
+def _speed(texts: Sequence[Text]) -> float | None:
+    """Tokens after the first commit over the seconds that they took, of all texts together."""
+    tokens = sum(count for text in texts for _, count in text.commits[1:])
+    return ratio(tokens, sum(text.commits[-1][0] - text.commits[0][0] for text in texts if text.commits))

@@ -116,8 +116,10 @@ def _show(target: str, lines: Sequence[Line], measured: bool) -> None:
 
 
 def _row(one: Candidate, speed: Speed | None, measured: bool) -> list[str]:
+    from helix_cli.planning.refusal import amount
+
     assert one.num_bytes is not None and one.kv_bytes_per_token is not None
-    row = [one.name, percent(one.size_ratio), one.words, f"{one.context:,}", _mebibytes(one.num_bytes)]
+    row = [one.name, percent(one.size_ratio), one.words, f"{one.context:,}", amount(one.num_bytes)]
     row.append(f"{one.kv_bytes_per_token / 2**10:.1f} KiB")
     if measured:
         row += [UNKNOWN] * 4 if speed is None else _figures(speed)
@@ -132,7 +134,3 @@ def _figures(speed: Speed) -> list[str]:
         percent(speed.acceptance_rate),
         gain,
     ]
-
-
-def _mebibytes(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"

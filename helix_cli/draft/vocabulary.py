@@ -126,7 +126,9 @@ class SharedTokens(SameIds):
         if self._places.device != logits.device:
             self._places, self._sources = self._places.to(logits.device), self._sources.to(logits.device)
         fitted = logits.new_full((len(logits), self.target_vocab_size), float("-inf"))
-        return fitted.index_copy_(1, self._places, logits.index_select(1, self._sources))
+        # Not index_copy_, for which DirectML has no kernel.
+        fitted[:, self._places] = logits.index_select(1, self._sources)
+        return fitted
 
     def to_draft(self, token: int) -> int:
         return self._pairing.to_draft[token]

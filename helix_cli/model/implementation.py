@@ -8,8 +8,11 @@ from helix_cli.model.architecture import Architecture, read_architecture
 from helix_cli.model.hf.config import HFArchitecture, read_hf_architecture
 from helix_cli.model.refusals import NotNative
 
+AnyShape = Architecture | HFArchitecture
+"""A model's shape; its type says how the model runs."""
 
-def read_shape(directory: Path, implementation: str = "auto") -> Architecture | HFArchitecture:
+
+def read_shape(directory: Path, implementation: str = "auto") -> AnyShape:
     """What config.json says of a model, and by its type how the model runs. Raises ModelError.
 
     `implementation` is auto, native or transformers. transformers is imported only for a model that needs it.

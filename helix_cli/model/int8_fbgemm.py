@@ -48,7 +48,7 @@ def open_fbgemm() -> Fbgemm | None:
             # torch says once a process that these tensors will move elsewhere; that is for us to follow, not the user.
             warnings.simplefilter("ignore", UserWarning)
             return Fbgemm(63 if _saturates() else 127)
-    except (AttributeError, RuntimeError, NotImplementedError):
+    except (AttributeError, RuntimeError):
         return None
 
 

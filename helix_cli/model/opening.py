@@ -17,6 +17,7 @@ from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.formats import INT8, choose_weights, int8_note
 from helix_cli.model.hf.config import HFArchitecture
+from helix_cli.model.implementation import AnyShape
 from helix_cli.model.int8_device import Int8DeviceLinear
 from helix_cli.model.int8_kernels import best_kernel
 from helix_cli.model.int8_loader import Int8Rounding, load_int8_decoder
@@ -26,8 +27,6 @@ from helix_cli.model.speed import ProductSpeed
 from helix_cli.model.weight_cache import WeightCache
 from helix_cli.model.weights import Weights
 from helix_cli.storage import Storage
-
-AnyShape = Architecture | HFArchitecture
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,9 @@ import torch
 from helix_cli.backend import NUMBER_TYPES
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8
-from helix_cli.model.hf.config import HFArchitecture
+from helix_cli.model.implementation import AnyShape
 from helix_cli.planning import sizes
 from helix_cli.planning.sizes import Stored, WeightSize, Widths
-
-AnyShape = Architecture | HFArchitecture
 
 
 def weight_size(shape: AnyShape, stored: Stored) -> WeightSize:

@@ -6,8 +6,9 @@ from helix_cli.backend import Backend
 from helix_cli.config import Config
 from helix_cli.draft.auto_depth import MAX_DEPTH
 from helix_cli.drafter_choice import early_exit_layers
+from helix_cli.model.implementation import AnyShape
 from helix_cli.model.opening import ModelChoice, ModelOpener
-from helix_cli.planning.any_model import AnyShape, first_layers
+from helix_cli.planning.any_model import first_layers
 from helix_cli.planning.memory import MemoryPlan, ModelMemory, model_memory
 from helix_cli.planning.sizes import Step, WeightSize
 

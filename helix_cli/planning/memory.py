@@ -16,10 +16,11 @@ from helix_cli.cache.paged import bytes_per_block, num_blocks_for
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.formats import INT8, name_of, why_no_int8
 from helix_cli.model.hf.config import HFArchitecture
+from helix_cli.model.implementation import AnyShape
 from helix_cli.model.int8_kernels import best_kernel
 from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.products import float_kernel
-from helix_cli.planning.any_model import AnyShape, kv_values, weight_size, widths
+from helix_cli.planning.any_model import kv_values, weight_size, widths
 from helix_cli.planning.sizes import (
     Step,
     Stored,

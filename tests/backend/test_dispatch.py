@@ -26,6 +26,7 @@ from helix_cli.config import load_config
 from helix_cli.core import FinishedEvent, Request, SamplingParams
 from helix_cli.draft import DRAFTERS
 from helix_cli.draft.auto_depth import AutoDepth
+from helix_cli.draft.vocabulary import SharedTokens
 from helix_cli.model.architecture import read_architecture
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.hf.config import read_hf_architecture
@@ -33,6 +34,7 @@ from helix_cli.model.hf.loading import load_hf_decoder
 from helix_cli.model.loader import load_decoder
 from helix_cli.prompt import Prompt
 from helix_cli.session import open_session
+from helix_cli.tokenizer import Pairing
 from helix_cli.verify import RULES
 from tests.backend.kernels import directml_kernels, mps_kernels
 from tests.backend.pretend import directml_backend, mps_backend
@@ -136,6 +138,15 @@ def test_families_that_run_through_transformers(simulated: Simulated, family: st
         bench = build("ngram", target=target, block_size=4, max_step_tokens=32)
         texts.append([one.tokens for one in bench.run(asked)])
     assert texts[0] == texts[1]
+
+
+def test_a_law_over_shared_tokens(simulated: Simulated) -> None:
+    no_tokenizer: Any = None
+    pairing = Pairing("shared", {0: 3, 2: 1}, target_size=4, draft_size=5, coverage=1.0, difference=None)
+    shared = SharedTokens(no_tokenizer, no_tokenizer, pairing, 4, frozenset())
+    found = shared.fit(torch.arange(10.0).view(2, 5).to(simulated.backend.device)).cpu()
+    none = float("-inf")
+    assert found.tolist() == [[3.0, none, 1.0, none], [8.0, none, 6.0, none]]
 
 
 @pytest.fixture

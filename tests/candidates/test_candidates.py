@@ -12,6 +12,7 @@ from helix_cli.backend import Backend, open_backend
 from helix_cli.candidates.candidate import Candidate, Facts, examine, read_facts
 from helix_cli.candidates.measure import Speed, config_for, measure, num_runs
 from helix_cli.candidates.search import Found, find_checkpoints
+from helix_cli.config import Config
 from helix_cli.errors import HelixError, InputError
 from helix_cli.session import open_session
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
@@ -139,7 +140,13 @@ def test_the_hubs_cache_is_searched(machine: Path, no_hub_cache: Path) -> None:
     assert broken.problem
 
 
-def test_measuring_takes_turns_and_counts(machine: Path) -> None:
+def test_measuring_takes_turns_and_counts(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_deep(target: str, draft: str | None) -> Config:
+        """Depth control may find at once that such a draft does not pay, and then nothing is drafted."""
+        config = config_for(target, draft)
+        return config.model_copy(update={"draft": config.draft.model_copy(update={"k": 2})})
+
+    monkeypatch.setattr("helix_cli.candidates.measure.config_for", two_deep)
     target = str(machine / "target")
     heard: list[str] = []
     session = open_session(config_for(target, None))
@@ -147,6 +154,5 @@ def test_measuring_takes_turns_and_counts(machine: Path) -> None:
     assert len(heard) == num_runs(1) == 8
     assert isinstance(speed, Speed) and speed.way == "text"
     assert speed.tokens_per_second and speed.plain_tokens_per_second and speed.speed_over_plain
-    # Depth control may find at once that such a draft does not pay, and then nothing is drafted.
-    assert speed.acceptance_rate is None or 0.0 <= speed.acceptance_rate <= 1.0
+    assert speed.acceptance_rate is not None and 0.0 <= speed.acceptance_rate <= 1.0
     session.check()

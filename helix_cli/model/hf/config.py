@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from helix_cli.errors import ModelError
 from helix_cli.model.fields import DOWNLOAD_AGAIN, Fields, read_json
 from helix_cli.model.hf.quiet import briefly, quiet
-from helix_cli.model.hf.sizes import HFSizes, hf_sizes
 from helix_cli.model.refusals import refuse_quantised
+
+if TYPE_CHECKING:
+    from helix_cli.model.hf.sizes import HFSizes
 
 ANOTHER = "Choose a model whose layers all attend over keys and values; the README lists families that work."
 MOVING_ROPE = ("dynamic", "longrope")
@@ -52,8 +54,13 @@ class HFArchitecture:
 
     @cached_property
     def sizes(self) -> HFSizes:
-        """Worked out when first asked for: transformers builds the modules, without memory for their weights."""
-        return hf_sizes(self.config)
+        """Worked out when first asked for: transformers builds the modules, without memory for their weights.
+
+        Raises ModelError for a model that the guard refuses.
+        """
+        from helix_cli.model.hf.sizes import hf_sizes  # it needs the guard, which needs this
+
+        return hf_sizes(self)
 
 
 def read_hf_architecture(directory: Path) -> HFArchitecture:

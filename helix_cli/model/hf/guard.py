@@ -38,8 +38,12 @@ another expert, so the median over the tokens of a pass is what counts."""
 
 def probe(decoder: HFDecoder) -> tuple[KVShape, ...]:
     """Runs two tokens and returns what each layer keeps. Raises ModelError for a model that cannot run."""
+    return check(decoder, *run(decoder))
+
+
+def check(decoder: HFDecoder, calls: list[Call], logits: Tensor) -> tuple[KVShape, ...]:
+    """What each layer keeps, from what the layers asked for. Raises ModelError for a model that would be wrong."""
     shape, config = decoder.architecture, decoder.module.config.get_text_config()
-    calls, logits = run(decoder)
     _check_layers(calls, decoder.module, shape.name, shape.num_layers)
     _check_forms(calls, config, shape.name)
     if logits.shape[-1] != shape.vocab_size:
