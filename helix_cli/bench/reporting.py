@@ -87,6 +87,8 @@ def build_report(
 def pooled_verdict(rows: Sequence[Row]) -> str:
     """The verdict over all task texts; over tg shapes, which share their prompts, where no task was run."""
     drafting = next((name for name in (SPECULATIVE, ASSISTED) if _runs(rows, name)), None)
+    if drafting is None and any(row.arm in (SPECULATIVE, ASSISTED) for row in rows):
+        return "Texts ran in batches only; what speculation brought them stands in the tables, and no verdict pools it."
     if drafting is None:
         return "No arm with a draft was measured, so nothing can be said about speculation."
     mine, plain = _runs(rows, drafting), _runs(rows, PLAIN)

@@ -114,6 +114,11 @@ def test_a_chart_of_nothing_is_still_a_chart(tmp_path: Path) -> None:
     assert pooled_verdict(()).startswith("No arm with a draft was measured")
 
 
+def test_batches_alone_get_no_verdict_and_are_not_said_to_be_missing() -> None:
+    rows = tuple(row.model_copy(update={"kind": "batch"}) for row in report().rows)
+    assert pooled_verdict(rows).startswith("Texts ran in batches only")
+
+
 def test_a_chart_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not end in"):
         check_plot(tmp_path / "x.pdf")
