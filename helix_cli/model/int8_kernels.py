@@ -55,7 +55,7 @@ def open_kernel(name: str) -> Int8Kernel | None:
 @cache
 def best_kernel() -> Int8Kernel | None:
     """The kernel that this processor should run; None where there is none."""
-    order = ("fbgemm", "native") if DOT_PRODUCTS & host.processor_flags() else ("native", "fbgemm")
+    order = ("native", "fbgemm")
     return next((kernel for name in order if (kernel := open_kernel(name)) is not None), None)
 
 

@@ -30,10 +30,9 @@ class Native:
     """See `Int8Kernel`."""
 
     name = "native"
-    levels = 63
 
-    def __init__(self, function: Function) -> None:
-        self._function = function
+    def __init__(self, function: Function, levels: int) -> None:
+        self._function, self.levels = function, levels
 
     def pack(self, values: Tensor, scales: Tensor) -> _Packed:
         rows, columns = values.shape
@@ -72,4 +71,9 @@ class Native:
 def open_native() -> Native | None:
     """The kernel; None where it cannot be had."""
     function = open_function(SOURCE, "helix_int8", ARGUMENTS)
-    return None if function is None else Native(function)
+    tell_levels = open_function(SOURCE, "helix_int8_levels", (_P,))
+    if function is None or tell_levels is None:
+        return None
+    levels = ctypes.c_int()
+    tell_levels(ctypes.addressof(levels))
+    return Native(function, levels.value)

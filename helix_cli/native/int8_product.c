@@ -1,12 +1,13 @@
 /* Rows of float times a matrix of eight-bit weights, summed exactly in integers.
  *
- * Each row is rounded to -63 .. 63 with a scale of its own, so its result does not depend on the other rows. A weight w
- * is stored as the unsigned w + 128, two outputs side by side, 32 inputs at a time: [n / 2][k / 32][2][32], one stream
- * for the memory to fetch. Few rows wait for that stream; many are taken 64 at a time, to stay in the second-level cache.
+ * Each row is rounded to -LEVELS .. LEVELS with a scale of its own, so its result does not depend on the other rows. A
+ * weight w is stored as the unsigned w + 128, two outputs side by side, 32 inputs at a time: [n / 2][k / 32][2][32], one
+ * stream for the memory to fetch. Few rows wait for that stream; many are taken 64 at a time, to stay in the second-level
+ * cache.
  *
- * AVX2 multiplies unsigned by signed bytes and adds two such products in 16 bits: 2 * 255 * 63 < 2^15, so nothing can
- * saturate; what the 128 added is taken off again for the whole row. Elsewhere the compiler makes of the plain loop
- * what the processor has.
+ * x86 multiplies unsigned by signed bytes; what the 128 added is taken off again for the whole row. AVX2 adds two such
+ * products in 16 bits: 2 * 255 * 63 < 2^15, so with 7 bits nothing can saturate. VNNI adds four in 32 bits, which leaves
+ * room for 8. Elsewhere the compiler makes of the plain loop what the processor has.
  */
 
 #include <float.h>
@@ -17,7 +18,24 @@
 #include <immintrin.h>
 #endif
 
-enum { WIDTH = 32, PAIR = 2, GROUP = 6, BLOCK = 64, LEVELS = 63, OFFSET = 128, AHEAD = 4096, ALONE = 1 << 15 };
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+enum { LEVELS = 63 };
+#else
+enum { LEVELS = 127 };
+#endif
+
+/* Sums that fill the registers: as many rows at a time, and pairs of outputs. */
+#ifdef __AVX512VNNI__
+enum { GROUP = 12, PAIRS = 2 };
+#else
+enum { GROUP = 6, PAIRS = 1 };
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+enum { WIDTH = 32, PAIR = 2, OUTS = PAIRS * PAIR, BLOCK = 60, OFFSET = 128, AHEAD = 4096, ALONE = 1 << 15 };
+
+/* The largest value of a rounded input. */
+void helix_int8_levels(int *levels) { *levels = LEVELS; }
 
 static void round_row(const float *x, long k, long padded, int8_t *out, float *scale, int32_t *sum) {
     float largest = 0.0f;
@@ -47,27 +65,59 @@ static inline int32_t total(__m256i v) {
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
+#endif
 
-/* Sums of `rows` rows with the two outputs at w; `rows` is a constant wherever this is inlined. */
-static inline __attribute__((always_inline)) void sums(
-    const int8_t *x, long padded, const uint8_t *w, const int rows, int32_t out[GROUP][PAIR]) {
+/* Sums of `rows` rows with the outputs of `pairs` pairs from w on; both are constants wherever this is inlined. */
+#ifdef __AVX512VNNI__
+INLINE void sums(const int8_t *x, long padded, const uint8_t *w, const int rows, const int pairs, int32_t out[GROUP][OUTS]) {
+    __m512i acc[GROUP][PAIRS];
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < pairs; p++) acc[r][p] = _mm512_setzero_si512();
+    for (long i = 0; i < padded; i += WIDTH, w += PAIR * WIDTH) {
+        __m512i both[PAIRS];
+        for (int p = 0; p < pairs; p++) {
+            const uint8_t *pair = w + p * PAIR * padded;
+            _mm_prefetch((const char *)pair + AHEAD, _MM_HINT_T0);
+            both[p] = _mm512_loadu_si512(pair);
+        }
+        for (int r = 0; r < rows; r++) {
+            __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(x + r * padded + i)));
+            for (int p = 0; p < pairs; p++) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], both[p], v);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < pairs; p++) {
+            out[r][PAIR * p] = total(_mm512_castsi512_si256(acc[r][p]));
+            out[r][PAIR * p + 1] = total(_mm512_extracti64x4_epi64(acc[r][p], 1));
+        }
+}
+#elif defined(__AVX2__)
+/* acc + the sums of each four products of `w`, unsigned, with `x`, signed. */
+INLINE __m256i dot(__m256i acc, __m256i w, __m256i x) {
+#ifdef __AVXVNNI__
+    return _mm256_dpbusd_avx_epi32(acc, w, x);
+#else
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+#endif
+}
+
+INLINE void sums(const int8_t *x, long padded, const uint8_t *w, const int rows, const int pairs, int32_t out[GROUP][OUTS]) {
+    (void)pairs;
     __m256i acc[GROUP][PAIR];
-    const __m256i ones = _mm256_set1_epi16(1);
     for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
     for (long i = 0; i < padded; i += WIDTH, w += PAIR * WIDTH) {
         _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
         __m256i w0 = _mm256_loadu_si256((const __m256i *)w), w1 = _mm256_loadu_si256((const __m256i *)(w + WIDTH));
         for (int r = 0; r < rows; r++) {
             __m256i v = _mm256_loadu_si256((const __m256i *)(x + r * padded + i));
-            __m256i p0 = _mm256_maddubs_epi16(w0, v), p1 = _mm256_maddubs_epi16(w1, v);
-            acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(p0, ones));
-            acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(p1, ones));
+            acc[r][0] = dot(acc[r][0], w0, v), acc[r][1] = dot(acc[r][1], w1, v);
         }
     }
     for (int r = 0; r < rows; r++) out[r][0] = total(acc[r][0]), out[r][1] = total(acc[r][1]);
 }
 #else
-static inline void sums(const int8_t *x, long padded, const uint8_t *w, const int rows, int32_t out[GROUP][PAIR]) {
+INLINE void sums(const int8_t *x, long padded, const uint8_t *w, const int rows, const int pairs, int32_t out[GROUP][OUTS]) {
+    (void)pairs;
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < PAIR; j++) {
             int32_t sum = 0;
@@ -78,21 +128,29 @@ static inline void sums(const int8_t *x, long padded, const uint8_t *w, const in
 }
 #endif
 
-static void group_sums(const int8_t *x, long padded, const uint8_t *w, long rows, int32_t out[GROUP][PAIR]) {
+INLINE void group_sums(const int8_t *x, long padded, const uint8_t *w, long rows, const int pairs, int32_t out[GROUP][OUTS]) {
     switch (rows) {
-    case 1: sums(x, padded, w, 1, out); break;
-    case 2: sums(x, padded, w, 2, out); break;
-    case 3: sums(x, padded, w, 3, out); break;
-    case 4: sums(x, padded, w, 4, out); break;
-    case 5: sums(x, padded, w, 5, out); break;
-    default: sums(x, padded, w, 6, out);
+    case 1: sums(x, padded, w, 1, pairs, out); break;
+    case 2: sums(x, padded, w, 2, pairs, out); break;
+    case 3: sums(x, padded, w, 3, pairs, out); break;
+    case 4: sums(x, padded, w, 4, pairs, out); break;
+    case 5: sums(x, padded, w, 5, pairs, out); break;
+#ifdef __AVX512VNNI__
+    case 6: sums(x, padded, w, 6, pairs, out); break;
+    case 7: sums(x, padded, w, 7, pairs, out); break;
+    case 8: sums(x, padded, w, 8, pairs, out); break;
+    case 9: sums(x, padded, w, 9, pairs, out); break;
+    case 10: sums(x, padded, w, 10, pairs, out); break;
+    case 11: sums(x, padded, w, 11, pairs, out); break;
+#endif
+    default: sums(x, padded, w, GROUP, pairs, out);
     }
 }
 
 /* y[m][n] = x[m][k] . w[n][k] * scales[n] (+ bias[n]) (+ added[m][n]); the last three are room to work in. */
 void helix_int8(const float *x, long m, long k, const uint8_t *w, const float *scales, long n, const float *bias,
                 const float *added, float *y, int threads, int8_t *rounded, float *row_scales, int32_t *row_sums) {
-    long padded = (k + WIDTH - 1) / WIDTH * WIDTH, pairs = (n + PAIR - 1) / PAIR;
+    long padded = (k + WIDTH - 1) / WIDTH * WIDTH, pairs = (n + PAIR - 1) / PAIR, parts = (pairs + PAIRS - 1) / PAIRS;
     /* Waking a second thread costs as much as a small product. */
     if (m * n * k < ALONE) threads = 1;
 #pragma omp parallel num_threads(threads)
@@ -105,15 +163,18 @@ void helix_int8(const float *x, long m, long k, const uint8_t *w, const float *s
             long group = (end - block + GROUP - 1) / GROUP;
             group = (end - block + group - 1) / group;
 #pragma omp for schedule(static) nowait
-            for (long pair = 0; pair < pairs; pair++) {
-                const uint8_t *columns = w + pair * PAIR * padded;
+            for (long part = 0; part < parts; part++) {
+                const uint8_t *columns = w + part * OUTS * padded;
                 for (long first = block; first < end; first += group) {
                     long rows = end - first < group ? end - first : group;
-                    int32_t sum[GROUP][PAIR];
-                    group_sums(rounded + first * padded, padded, columns, rows, sum);
+                    int32_t sum[GROUP][OUTS];
+                    if (PAIRS == 1 || part * PAIRS + 1 == pairs)
+                        group_sums(rounded + first * padded, padded, columns, rows, 1, sum);
+                    else
+                        group_sums(rounded + first * padded, padded, columns, rows, PAIRS, sum);
                     for (long r = 0; r < rows; r++)
-                        for (long j = 0; j < PAIR && pair * PAIR + j < n; j++) {
-                            long row = first + r, column = pair * PAIR + j;
+                        for (long j = 0; j < OUTS && part * OUTS + j < n; j++) {
+                            long row = first + r, column = part * OUTS + j;
                             float value = (float)(sum[r][j] - row_sums[row]) * (row_scales[row] * scales[column]);
                             if (bias) value += bias[column];
                             if (added) value += added[row * n + column];

@@ -16,7 +16,7 @@ from helix_cli.cache.table import BlockTable
 from tests.attention.places import home
 
 BLOCK_SIZE, NUM_BLOCKS, NUM_LAYERS = 4, 40, 2
-HEADS = Heads(num_heads=6, num_kv_heads=2, head_dim=8)
+HEADS = Heads(num_heads=6, num_kv_heads=2, head_dim=16)
 INTERPRETED = [kernel for kernel in KERNELS if kernel.startswith("triton")]
 """Slow without a GPU."""
 

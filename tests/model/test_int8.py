@@ -92,7 +92,7 @@ def test_planted_outliers_are_kept(kernel: Int8Kernel, size: float, count: int) 
     found = fit(weight, x, kernel)
     assert found is not None and set(channels.tolist()) <= set(found.kept.tolist())
     assert row_error(Int8Linear(found, None, kernel)(x) - outliers, wanted, wanted) < 0.03
-    assert row_error(Int8Linear(quantise(weight, NONE), None, kernel)(x) - outliers, wanted, wanted) > 0.2, (
+    assert row_error(Int8Linear(quantise(weight, NONE), None, kernel)(x) - outliers, wanted, wanted) > 0.1, (
         "the plain product must fail"
     )
 

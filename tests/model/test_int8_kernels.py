@@ -79,7 +79,7 @@ def test_without_a_compiler_torch_multiplies(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_packing_keeps_every_weight_in_its_place() -> None:
     values = torch.arange(-110, 110).to(torch.int8).view(5, 44)
-    packed = int8_native.Native(lambda *_: None).pack(values, torch.ones(5))
+    packed = int8_native.Native(lambda *_: None, 63).pack(values, torch.ones(5))
     assert packed.weights.shape == (3, 2, 2, 32)
     unpacked = packed.weights.transpose(1, 2).reshape(6, 64).int() - 128
     assert torch.equal(unpacked[:5, :44], values.int()) and not unpacked[5].any() and not unpacked[:, 44:].any()
