@@ -14,6 +14,7 @@ import transformers
 
 from helix_cli import __version__
 from helix_cli.assembly import checkpoint_path
+from helix_cli.backend import open_backend
 from helix_cli.bench.arms import Arm, HelixArm
 from helix_cli.bench.plan import ASSISTED, PLAIN, SPECULATIVE
 from helix_cli.bench.schema import ModelFacts, Setup
@@ -27,6 +28,7 @@ from helix_cli.draft.model import ModelDrafter
 from helix_cli.draft.none import NoDrafter
 from helix_cli.errors import HelixError
 from helix_cli.machine import hardware
+from helix_cli.model.implementation import read_shape
 from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
 from helix_cli.session import Session
@@ -44,9 +46,14 @@ def open_arms(names: Sequence[str], config: Config, session: Session, stopped: C
         from helix_cli.bench.transformers_arms import Checkpoints, TransformersArm
 
         nonlocal peers
-        decoder = engine.runner.decoder
-        draft = checkpoint_path(config.draft.path, "draft") if config.draft.path else None
-        peers = peers or Checkpoints(checkpoint_path(config.model.path, "target"), draft, decoder.dtype, decoder.device)
+        if peers is None:
+            path = checkpoint_path(config.model.path, "target")
+            draft = checkpoint_path(config.draft.path, "draft") if config.draft.path else None
+            # Its activations have the type of its weights, so it gets the one that suits it on this device.
+            dtype = open_backend(config.backend.device, config.backend.threads).choose_dtype(
+                config.model.dtype, read_shape(path).dtype
+            )
+            peers = Checkpoints(path, draft, dtype, engine.runner.decoder.device)
         k = config.draft.k if name == ASSISTED else None
         facts = peer_setup(setup, name, config.draft.k)
         return TransformersArm(name, peers, session.params, k, stopped, facts, impossible=_impossible(name, session))

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from helix_cli.backend import Backend
 from helix_cli.candidates.search import Found
 from helix_cli.errors import HelixError
+from helix_cli.model.formats import choose_dtype
 from helix_cli.model.implementation import read_shape
 from helix_cli.model.weights import Weights
 from helix_cli.planning.any_model import kv_values
@@ -66,7 +65,7 @@ def read_facts(path: Path, backend: Backend) -> Facts:
     """What the headers of a checkpoint say; raises ModelError for one that cannot be loaded."""
     shape = read_shape(path)
     num_parameters, num_bytes = Weights(path).size()
-    dtype: torch.dtype = backend.choose_dtype("auto", shape.dtype)
+    dtype = choose_dtype("auto", shape.dtype, backend)
     return Facts(
         path=path,
         num_parameters=num_parameters,

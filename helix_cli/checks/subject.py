@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helix_cli.assembly import DEMO_PAIR, Source, vocabulary_of_pair
-from helix_cli.backend import Backend, open_backend
+from helix_cli.backend import NUMBER_TYPES, Backend, open_backend
 from helix_cli.checks.check import Skip
 from helix_cli.checks.effort import Effort
 from helix_cli.checks.texts import LONG, PROMPTS
@@ -24,6 +24,7 @@ from helix_cli.errors import HelixError
 from helix_cli.model.checkpoint import resolve
 from helix_cli.model.implementation import read_shape
 from helix_cli.model.language_model import LanguageModel
+from helix_cli.model.products import rounds_inputs
 from helix_cli.session import Session, open_session
 from helix_cli.tokenizer import Tokenizer
 from helix_cli.vocabulary_choice import VocabularyChoice
@@ -172,7 +173,9 @@ class Subject:
     def number_format(self) -> str:
         """The coarsest type that the target's numbers go through."""
         weights, dtype = self.formats["target"], str(self.target.dtype).removeprefix("torch.")
-        return weights if weights == "int8" else dtype
+        if weights == "int8":
+            return weights
+        return weights if rounds_inputs(NUMBER_TYPES[weights], self.backend) else dtype
 
     def tolerance(self, logits: Any) -> float:
         """The largest difference of a logit that rounding explains; see TOLERANCES."""

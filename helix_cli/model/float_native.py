@@ -30,19 +30,28 @@ SOURCE = "float_product.c"
 _P, _N = ctypes.c_void_p, ctypes.c_long
 ARGUMENTS = (_P, _N, _N, _P, ctypes.c_int, _N, _P, _P, _P, ctypes.c_int, _P)
 DTYPES = (torch.float32, torch.bfloat16)
+FLOAT32, BFLOAT16, ROUNDED = range(3)
+"""Kinds of products, as in float_product.c."""
 MANY_ROWS: Final = 48
 """From here on torch's own float32 product is faster, by a quarter for 512 rows, weights to be widened included."""
+MANY_ROUNDED_ROWS: Final = 32
+"""The same for inputs that are rounded; oneDNN rounds what comes out as well."""
 WIDENED: Final = 1 << 20
 """Elements of a bfloat16 matrix that are widened at a time, so that they are still in the cache when they are used."""
 
 
 class NativeLinear:
-    """`x @ weight.T + bias` for `x` [M, in]; `weight` is [out, in], float32 or bfloat16."""
+    """`x @ weight.T + bias` for `x` [M, in]; `weight` is [out, in], float32 or bfloat16.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, function: Function) -> None:
+    `rounds` rounds the inputs of a bfloat16 weight to its type, which `can_round` must have allowed.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, function: Function, rounds: bool = False) -> None:
         self._weight = weight.contiguous()
         self._bias = None if bias is None else bias.float()
         self._function = function
+        self._kind = FLOAT32 if weight.dtype == torch.float32 else ROUNDED if rounds else BFLOAT16
+        self._many = MANY_ROUNDED_ROWS if self._kind == ROUNDED else MANY_ROWS
         self._is_uniform = False
         self.num_bytes = weight.numel() * weight.itemsize
 
@@ -61,7 +70,7 @@ class NativeLinear:
         return other
 
     def _product(self, x: Tensor, added: Tensor | None) -> Tensor:
-        if x.shape[0] >= MANY_ROWS and not self._is_uniform:
+        if x.shape[0] >= self._many and not self._is_uniform:
             product = self._many_rows(x)
             return product if added is None else product.add_(added)
         x, added = x.contiguous(), None if added is None else added.contiguous()
@@ -72,7 +81,7 @@ class NativeLinear:
             rows,
             columns,
             self._weight.data_ptr(),
-            self._weight.itemsize,
+            self._kind,
             outputs,
             pointer(self._bias),
             pointer(added),
@@ -86,6 +95,9 @@ class NativeLinear:
         weight = self._weight
         if weight.dtype == torch.float32:
             return functional.linear(x, weight, self._bias)
+        if self._kind == ROUNDED:
+            product = functional.linear(x.to(weight.dtype), weight).float()
+            return product if self._bias is None else product.add_(self._bias)
         product = torch.empty(len(x), len(weight))
         step = max(1, WIDENED // weight.shape[1])
         for first in range(0, len(weight), step):
@@ -100,16 +112,28 @@ def open_float() -> Function | None:
     return function if function is not None and is_right(function) else None
 
 
-def is_right(function: Function) -> bool:
-    """Whether products of both widths agree with torch's, for shapes that fill no tile, alone and in company."""
+@cache
+def can_round() -> bool:
+    """Whether products with inputs rounded to bfloat16 are compiled in: the processor has to have them itself."""
+    function, tell = open_float(), open_function(SOURCE, "helix_float_rounds", (_P,))
+    if function is None or tell is None:
+        return False
+    rounds = ctypes.c_int()
+    tell(ctypes.addressof(rounds))
+    return bool(rounds.value) and is_right(function, rounds=True)
+
+
+def is_right(function: Function, rounds: bool = False) -> bool:
+    """Whether products agree with torch's, for shapes that fill no tile, alone and in company."""
     generator = torch.Generator().manual_seed(0)
     for outputs, inputs in ((64, 1040), (35, 131), (3, 5)):
         weight, x, added = (
             torch.randn(n, k, generator=generator) for n, k in ((outputs, inputs), (15, inputs), (15, outputs))
         )
-        for dtype in DTYPES:
-            product = NativeLinear(weight.to(dtype), None, function)
-            wanted = functional.linear(x.double(), weight.to(dtype).double()) + added
+        for dtype in (torch.bfloat16,) if rounds else DTYPES:
+            product = NativeLinear(weight.to(dtype), None, function, rounds)
+            seen = x.to(dtype) if rounds else x
+            wanted = functional.linear(seen.double(), weight.to(dtype).double()) + added
             found = product.add(x, added)
             if not torch.allclose(found.double(), wanted, rtol=1e-4, atol=1e-3):
                 return False

@@ -12,14 +12,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from helix_cli.backend import host
 from helix_cli.model.int8_fbgemm import open_fbgemm
 from helix_cli.model.int8_native import open_native
 
 LARGEST = 127
 """Largest weight value; -128 is left out, so that the range is symmetric."""
-DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-"""Processors with these need no kernel of ours: FBGEMM's products take the same time for one row and for eight."""
 
 
 class Int8Kernel(Protocol):
@@ -41,8 +38,8 @@ class Int8Kernel(Protocol):
         ...
 
 
-INT8_KERNELS: Mapping[str, Callable[[], Int8Kernel | None]] = {"fbgemm": open_fbgemm, "native": open_native}
-"""Name -> an opener, which returns None where the kernel cannot be had."""
+INT8_KERNELS: Mapping[str, Callable[[], Int8Kernel | None]] = {"native": open_native, "fbgemm": open_fbgemm}
+"""Name -> an opener, which returns None where the kernel cannot be had; the best is first."""
 
 
 @cache
@@ -54,9 +51,8 @@ def open_kernel(name: str) -> Int8Kernel | None:
 
 @cache
 def best_kernel() -> Int8Kernel | None:
-    """The kernel that this processor should run; None where there is none."""
-    order = ("native", "fbgemm")
-    return next((kernel for name in order if (kernel := open_kernel(name)) is not None), None)
+    """The first that can be had; None where there is none."""
+    return next((kernel for name in INT8_KERNELS if (kernel := open_kernel(name)) is not None), None)
 
 
 def is_exact(kernel: Int8Kernel) -> bool:

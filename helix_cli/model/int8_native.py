@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -13,14 +14,14 @@ from helix_cli.native.compile import Function, open_function, pointer
 from helix_cli.native.weight_memory import empty_weights
 
 SOURCE = "int8_product.c"
-WIDTH, PAIR, OFFSET = 32, 2, 128
+WIDTH, OFFSET = 32, 128
 _P, _N = ctypes.c_void_p, ctypes.c_long
 ARGUMENTS = (_P, _N, _N, _P, _P, _N, _P, _P, _P, ctypes.c_int, _P, _P, _P)
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """Weights [out / 2, in / 32, 2, 32] as unsigned bytes, and the scales [out]."""
+    """Weights [out / outs, in / 32, outs, 32] as unsigned bytes, and the scales [out]."""
 
     weights: Tensor
     scales: Tensor
@@ -31,15 +32,15 @@ class Native:
 
     name = "native"
 
-    def __init__(self, function: Function, levels: int) -> None:
-        self._function, self.levels = function, levels
+    def __init__(self, function: Function, levels: int, outs: int) -> None:
+        self._function, self.levels, self._outs = function, levels, outs
 
     def pack(self, values: Tensor, scales: Tensor) -> _Packed:
         rows, columns = values.shape
-        filled = functional.pad(values, (0, -columns % WIDTH, 0, -rows % PAIR))
+        filled = functional.pad(values, (0, -columns % WIDTH, 0, -rows % self._outs))
         # As unsigned bytes, adding 128 is the same as turning the highest bit over.
         unsigned = filled.view(torch.uint8).bitwise_xor(OFFSET)
-        tiles = unsigned.view(len(filled) // PAIR, PAIR, -1, WIDTH).transpose(1, 2)
+        tiles = unsigned.view(-1, self._outs, filled.shape[1] // WIDTH, WIDTH).transpose(1, 2)
         weights = empty_weights(tuple(tiles.shape), tiles.dtype).copy_(tiles)
         return _Packed(weights, scales.float().contiguous())
 
@@ -70,10 +71,16 @@ class Native:
 
 def open_native() -> Native | None:
     """The kernel; None where it cannot be had."""
-    function = open_function(SOURCE, "helix_int8", ARGUMENTS)
-    tell_levels = open_function(SOURCE, "helix_int8_levels", (_P,))
-    if function is None or tell_levels is None:
+    function, known = open_function(SOURCE, "helix_int8", ARGUMENTS), form()
+    return None if function is None or known is None else Native(function, *known)
+
+
+@cache
+def form() -> tuple[int, int] | None:
+    """The largest value of a rounded input, and the outputs that lie side by side, as compiled for this processor."""
+    tell = open_function(SOURCE, "helix_int8_form", (_P, _P))
+    if tell is None:
         return None
-    levels = ctypes.c_int()
-    tell_levels(ctypes.addressof(levels))
-    return Native(function, levels.value)
+    levels, outs = ctypes.c_int(), ctypes.c_int()
+    tell(ctypes.addressof(levels), ctypes.addressof(outs))
+    return levels.value, outs.value

@@ -15,7 +15,7 @@ from helix_cli.backend import NUMBER_TYPES, Backend, host
 from helix_cli.errors import DeviceError
 from helix_cli.model.architecture import Architecture
 from helix_cli.model.decoder import Decoder
-from helix_cli.model.formats import INT8, choose_weights, int8_note
+from helix_cli.model.formats import INT8, choose_dtype, choose_weights, int8_note
 from helix_cli.model.hf.config import HFArchitecture
 from helix_cli.model.implementation import AnyShape
 from helix_cli.model.int8_device import Int8DeviceLinear
@@ -70,10 +70,10 @@ class ModelOpener:
 
     def _choose(self, architecture: AnyShape, choice: ModelChoice) -> tuple[torch.dtype, str]:
         backend = self._backend
-        dtype = backend.choose_dtype(choice.dtype, architecture.dtype)
+        dtype, may_round = choose_dtype(choice.dtype, architecture.dtype, backend), choice.dtype != "float32"
         speed = ProductSpeed(architecture, dtype, backend, self._storage)
         cost = speed.one_row if choice.is_draft else speed.decoding
-        weights = choose_weights(choice.weights, architecture.dtype, dtype, backend, choice.is_draft, cost)
+        weights = choose_weights(choice.weights, architecture.dtype, dtype, backend, choice.is_draft, cost, may_round)
         if weights == INT8 and isinstance(architecture, HFArchitecture) and not backend.mixed_products:
             raise DeviceError(
                 f"On {backend.description} only Helix's own decoder has eight-bit weights, and {architecture.name} "

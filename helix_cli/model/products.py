@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from helix_cli.backend import Backend
-from helix_cli.model.float_native import DTYPES, NativeLinear, open_float
+from helix_cli.model.float_native import DTYPES, NativeLinear, can_round, open_float
 from helix_cli.model.linear import Linear, Product, can_pack
 from helix_cli.native.weight_memory import empty_weights
 
@@ -23,14 +23,17 @@ Room = Callable[..., Tensor]
 
 
 def float_kernel(dtype: torch.dtype, backend: Backend) -> str:
-    """Helix's own kernel on a CPU, else torch's, packed where that exists.
-
-    Processors with instructions for bfloat16 leave it to oneDNN, which uses them.
-    """
-    is_ours = dtype in DTYPES and (dtype == torch.float32 or dtype not in backend.automatic)
-    if backend.mixed_products and is_ours and open_float() is not None:
+    """Helix's own kernel on a CPU, else torch's, packed where that exists."""
+    if backend.mixed_products and dtype in DTYPES and open_float() is not None:
         return NATIVE
     return PACKED if backend.packed_linear and can_pack(dtype) else PLAIN
+
+
+def rounds_inputs(dtype: torch.dtype, backend: Backend) -> bool:
+    """Whether products with weights of `dtype` round float32 inputs to it."""
+    if float_kernel(dtype, backend) == NATIVE:
+        return dtype == torch.bfloat16 and can_round()
+    return dtype != torch.float32
 
 
 def float_product(weight: Tensor, bias: Tensor | None, backend: Backend) -> Product:
@@ -38,7 +41,7 @@ def float_product(weight: Tensor, bias: Tensor | None, backend: Backend) -> Prod
     kernel = float_kernel(weight.dtype, backend)
     function = open_float() if kernel == NATIVE else None
     if function is not None:
-        return NativeLinear(weight, bias, function)
+        return NativeLinear(weight, bias, function, rounds=can_round())
     return Linear(weight, bias, kernel == PACKED)
 
 

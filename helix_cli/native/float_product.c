@@ -1,6 +1,7 @@
 /* Rows of float times a matrix of float32 or bfloat16 weights, summed in float32.
  *
- * The weights lie as in the checkpoint, [n][k]. Each sum of a row with an output runs over k in the same order with the
+ * ROUNDED is bfloat16 weights times inputs that are rounded to bfloat16 too: where the processor multiplies such pairs
+ * itself, it does so twice as fast. The weights lie as in the checkpoint, [n][k]. Each sum of a row with an output runs over k in the same order with the
  * same operations, however many rows and outputs are computed beside it, so a row's result does not depend on others.
  * Few rows wait for the stream of the weights. For many, a panel of outputs stays in the second-level cache and a
  * stretch of k of the rows in the first.
@@ -8,8 +9,11 @@
 
 #include "vectors.h"
 
+enum { FLOAT32, BFLOAT16, ROUNDED };
 enum { GROUP = 6, FEW = 8, TILE = 4, PANEL = 32 };
-enum { ROOM = 5120, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
+/* Outputs at a time, so that with up to GROUP rows, or FEW, their sums fill the registers. */
+enum { OUTS = WIDTH == 16 ? 4 : 2, FEW_OUTS = WIDTH == 16 ? 2 : 1 };
+enum { ROOM = 20480, LINE = 64, AHEAD = 4096, CACHED = 1 << 18, ALONE = 1 << 15 };
 
 /* A vector's worth of memory holds one vector of float32 weights, or two of bfloat16: those at even places in the lower
  * halves of its words, those at odd places in the upper ones. The rows are sorted alike, see `sort`. */
@@ -36,23 +40,62 @@ INLINE float load_one(const char *w, const int size) {
     return value;
 }
 
+/* Bytes of a weight, and of an input. */
+INLINE int weight_size(const int kind) { return kind == FLOAT32 ? 4 : 2; }
+INLINE int input_size(const int kind) { return kind == ROUNDED ? 2 : 4; }
+
+/* Whether ROUNDED is here. */
+void helix_float_rounds(int *rounds) {
+#ifdef __AVX512BF16__
+    *rounds = 1;
+#else
+    *rounds = 0;
+#endif
+}
+
+#ifdef __AVX512BF16__
+INLINE void step_rounded(const char *x, long k, const char *w, const int rows, const int outs, vector acc[FEW][TILE]) {
+    __m512bh wide[TILE];
+    for (int j = 0; j < outs; j++) wide[j] = (__m512bh)_mm512_loadu_si512(w + 2 * j * k);
+    for (int r = 0; r < rows; r++) {
+        __m512bh v = (__m512bh)_mm512_loadu_si512(x + 2 * r * k);
+        for (int j = 0; j < outs; j++) acc[r][j] = (vector)_mm512_dpbf16_ps((__m512)acc[r][j], v, wide[j]);
+    }
+}
+
+static void round_row(const float *x, long whole, char *out) {
+    for (long i = 0; i < whole; i += WIDTH)
+        _mm256_storeu_si256((__m256i *)(out + 2 * i), (__m256i)_mm512_cvtneps_pbh((__m512)load_floats(x + i)));
+}
+#else
+/* Nobody asks for it. */
+INLINE void step_rounded(const char *x, long k, const char *w, const int rows, const int outs, vector acc[FEW][TILE]) {}
+static void round_row(const float *x, long whole, char *out) {}
+#endif
+
 /* The products of one vector's worth of weights. */
-INLINE void step(const float *x, long k, const char *w, const int rows, const int outs, const int size,
+INLINE void step(const char *x, long k, const char *w, const int rows, const int outs, const int kind,
                  vector acc[FEW][TILE]) {
+    if (kind == ROUNDED) {
+        step_rounded(x, k, w, rows, outs, acc);
+        return;
+    }
+    const int size = weight_size(kind);
     for (int part = 0; part < 4 / size; part++) {
         vector wide[TILE];
         for (int j = 0; j < outs; j++) wide[j] = load(w + j * k * size, size, part);
         for (int r = 0; r < rows; r++) {
-            vector v = load_floats(x + r * k + part * WIDTH);
+            vector v = load_floats((const float *)x + r * k + part * WIDTH);
             for (int j = 0; j < outs; j++) acc[r][j] = fused(v, wide[j], acc[r][j]);
         }
     }
 }
 
-/* Adds to `sums` the products of `rows` rows with `outs` outputs over k from `start` to `end`. Rows, outputs and size are
+/* Adds to `sums` the products of `rows` rows with `outs` outputs over k from `start` to `end`. Rows, outputs and kind are
  * constants wherever this is inlined, so that the sums are held in registers. */
-INLINE void tile(const float *x, long k, const char *w, long start, long end, const int rows, const int outs,
-                 const int size, vector sums[][PANEL]) {
+INLINE void tile(const char *x, long k, const char *w, long start, long end, const int rows, const int outs,
+                 const int kind, vector sums[][PANEL]) {
+    const int size = weight_size(kind), in = input_size(kind);
     vector acc[FEW][TILE];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < outs; j++) acc[r][j] = sums[r][j];
@@ -61,72 +104,87 @@ INLINE void tile(const float *x, long k, const char *w, long start, long end, co
     long i = start;
     for (; i + line <= end; i += line) {
         for (int j = 0; j < outs; j++) __builtin_prefetch(w + (j * k + i) * size + ahead);
-        for (long s = i; s < i + line; s += unit) step(x + s, k, w + s * size, rows, outs, size, acc);
+        for (long s = i; s < i + line; s += unit) step(x + s * in, k, w + s * size, rows, outs, kind, acc);
     }
-    for (; i < end; i += unit) step(x + i, k, w + i * size, rows, outs, size, acc);
+    for (; i < end; i += unit) step(x + i * in, k, w + i * size, rows, outs, kind, acc);
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < outs; j++) sums[r][j] = acc[r][j];
 }
 
 /* A panel of outputs over one stretch of k, for a constant number of rows. */
-INLINE void stretch(const float *x, long k, const char *w, long start, long end, const int rows, long outs,
-                    const int size, vector sums[][PANEL]) {
-    const int most = rows <= 3 ? 4 : rows <= GROUP ? 2 : 1;
+INLINE void stretch(const char *x, long k, const char *w, long start, long end, const int rows, long outs,
+                    const int kind, vector sums[][PANEL]) {
+    const int most = rows <= 3 ? TILE : rows <= GROUP ? OUTS : FEW_OUTS, size = weight_size(kind);
     long j = 0;
     for (; j + most <= outs; j += most)
-        tile(x, k, w + j * k * size, start, end, rows, most, size, (vector(*)[PANEL])&sums[0][j]);
-    for (; j < outs; j++) tile(x, k, w + j * k * size, start, end, rows, 1, size, (vector(*)[PANEL])&sums[0][j]);
+        tile(x, k, w + j * k * size, start, end, rows, most, kind, (vector(*)[PANEL])&sums[0][j]);
+    for (; j < outs; j++) tile(x, k, w + j * k * size, start, end, rows, 1, kind, (vector(*)[PANEL])&sums[0][j]);
 }
 
-#define BY_ROWS(size)                                                       \
+#define BY_ROWS(kind)                                                       \
     switch (rows) {                                                         \
-    case 1: stretch(x, k, w, start, end, 1, outs, size, sums); break;       \
-    case 2: stretch(x, k, w, start, end, 2, outs, size, sums); break;       \
-    case 3: stretch(x, k, w, start, end, 3, outs, size, sums); break;       \
-    case 4: stretch(x, k, w, start, end, 4, outs, size, sums); break;       \
-    case 5: stretch(x, k, w, start, end, 5, outs, size, sums); break;       \
-    case 6: stretch(x, k, w, start, end, 6, outs, size, sums); break;       \
-    case 7: stretch(x, k, w, start, end, 7, outs, size, sums); break;       \
-    default: stretch(x, k, w, start, end, 8, outs, size, sums);             \
+    case 1: stretch(x, k, w, start, end, 1, outs, kind, sums); break;       \
+    case 2: stretch(x, k, w, start, end, 2, outs, kind, sums); break;       \
+    case 3: stretch(x, k, w, start, end, 3, outs, kind, sums); break;       \
+    case 4: stretch(x, k, w, start, end, 4, outs, kind, sums); break;       \
+    case 5: stretch(x, k, w, start, end, 5, outs, kind, sums); break;       \
+    case 6: stretch(x, k, w, start, end, 6, outs, kind, sums); break;       \
+    case 7: stretch(x, k, w, start, end, 7, outs, kind, sums); break;       \
+    default: stretch(x, k, w, start, end, 8, outs, kind, sums);             \
     }
 
-static void group_stretch(const float *x, long k, const char *w, long start, long end, long rows, long outs, int size,
+static void group_stretch(const char *x, long k, const char *w, long start, long end, long rows, long outs, int kind,
                           vector sums[][PANEL]) {
-    if (size == 2) BY_ROWS(2) else BY_ROWS(4)
+    if (kind == ROUNDED) BY_ROWS(ROUNDED) else if (kind == BFLOAT16) BY_ROWS(BFLOAT16) else BY_ROWS(FLOAT32)
+}
+
+/* x rounded to bfloat16, to the even one of two that are as near. */
+static float rounded(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    if (x == x) memcpy(&x, &u, sizeof x);
+    return x;
 }
 
 /* The sum of a vector's lanes, and of what of k fills no vector. */
-static float total(vector sum, const float *x, const char *w, long from, long k, int size) {
+static float total(vector sum, const float *x, const char *w, long from, long k, int kind) {
+    const int size = weight_size(kind);
     float all = lane_sum(sum);
-    for (long i = from; i < k; i++) all += x[i] * load_one(w + i * size, size);
+    for (long i = from; i < k; i++) all += (kind == ROUNDED ? rounded(x[i]) : x[i]) * load_one(w + i * size, size);
     return all;
 }
 
 /* Puts the even places of every two vectors before the odd ones, as `load` gives the weights. */
-static void sort(const float *x, long m, long k, float *out) {
-    for (long r = 0; r < m; r++, x += k, out += k)
-        for (long i = 0; i + 2 * WIDTH <= k; i += 2 * WIDTH)
-            for (int lane = 0; lane < WIDTH; lane++) {
-                out[i + lane] = x[i + 2 * lane];
-                out[i + WIDTH + lane] = x[i + 2 * lane + 1];
-            }
+static void sort_row(const float *x, long k, float *out) {
+    for (long i = 0; i + 2 * WIDTH <= k; i += 2 * WIDTH)
+        for (int lane = 0; lane < WIDTH; lane++) {
+            out[i + lane] = x[i + 2 * lane];
+            out[i + WIDTH + lane] = x[i + 2 * lane + 1];
+        }
 }
 
-/* y[m][n] = x[m][k] . w[n][k] (+ bias[n]) (+ added[m][n]), with w of float32 (size 4) or bfloat16 (size 2), for which
- * `sorted` [m][k] is room to work in. */
-void helix_float(const float *x, long m, long k, const void *weights, int size, long n, const float *bias,
-                 const float *added, float *y, int threads, float *sorted) {
+/* y[m][n] = x[m][k] . w[n][k] (+ bias[n]) (+ added[m][n]), with w of float32, or of bfloat16, for which `room` [m][k] is
+ * room to work in. */
+void helix_float(const float *x, long m, long k, const void *weights, int kind, long n, const float *bias,
+                 const float *added, float *y, int threads, float *room) {
     const char *w = weights;
-    const float *rows_in = x;
-    if (size == 2) sort(x, m, k, sorted), rows_in = sorted;
+    long size = weight_size(kind), in = input_size(kind);
     long unit = 4 * WIDTH / size, whole = k / unit * unit, groups = (m + GROUP - 1) / GROUP;
+    /* Waking a second thread costs as much as a small product. */
+    if (m * n * k < ALONE) threads = 1;
+    const char *inputs = (const char *)(kind == FLOAT32 ? x : room);
+#pragma omp parallel for num_threads(m > FEW ? threads : 1) schedule(static)
+    for (long r = 0; r < m; r++)
+        if (kind == ROUNDED)
+            round_row(x + r * k, whole, (char *)room + r * k * in);
+        else if (kind == BFLOAT16)
+            sort_row(x + r * k, k, room + r * k);
     /* Up to FEW rows go over the weights once, at their pace; more are faster in groups that need fewer loads. */
     long most = m <= FEW ? (m ? m : 1) : (m + groups - 1) / groups;
     long width = CACHED / (k * size + 1) / TILE * TILE;
     width = width < TILE ? TILE : width > PANEL ? PANEL : width;
-    long panels = (n + width - 1) / width, length = ROOM / most / unit * unit;
-    /* Waking a second thread costs as much as a small product. */
-    if (m * n * k < ALONE) threads = 1;
+    long panels = (n + width - 1) / width, length = ROOM / in / most / unit * unit;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long panel = 0; panel < panels; panel++) {
         long column = panel * width, outs = n - column < width ? n - column : width;
@@ -137,11 +195,11 @@ void helix_float(const float *x, long m, long k, const void *weights, int size, 
             memset(sums, 0, sizeof sums);
             for (long start = 0; start < whole; start += length) {
                 long end = start + length < whole ? start + length : whole;
-                group_stretch(rows_in + first * k, k, top, start, end, rows, outs, size, sums);
+                group_stretch(inputs + first * k * in, k, top, start, end, rows, outs, kind, sums);
             }
             for (long r = first; r < first + rows; r++)
                 for (long j = 0; j < outs; j++) {
-                    float value = total(sums[r - first][j], x + r * k, top + j * k * size, whole, k, size);
+                    float value = total(sums[r - first][j], x + r * k, top + j * k * size, whole, k, kind);
                     if (bias) value += bias[column + j];
                     if (added) value += added[r * n + column + j];
                     y[r * n + column + j] = value;

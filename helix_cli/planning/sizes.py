@@ -193,8 +193,8 @@ def attention_bytes(model: Widths, dtype: torch.dtype, tokens: int, context: int
 def _int8_bytes(matrix: Matrix, kernel: str) -> int:
     """Values, a scale for each output, the mask of kept inputs, and a bias."""
     outputs, inputs = matrix.outputs, matrix.inputs
-    if kernel == int8_native.Native.name:
-        outputs = -(-outputs // int8_native.PAIR) * int8_native.PAIR
+    if kernel == int8_native.Native.name and (form := int8_native.form()) is not None:
+        outputs = -(-outputs // form[1]) * form[1]
         inputs = -(-inputs // int8_native.WIDTH) * int8_native.WIDTH
     bias = matrix.outputs if matrix.has_bias else 0
     return outputs * inputs + FLOAT * (matrix.outputs + matrix.inputs + bias)

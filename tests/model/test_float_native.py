@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional
 
 from helix_cli.model import float_native
-from helix_cli.model.float_native import DTYPES, MANY_ROWS, NativeLinear, open_float
+from helix_cli.model.float_native import (
+    DTYPES,
+    MANY_ROUNDED_ROWS,
+    MANY_ROWS,
+    NativeLinear,
+    can_round,
+    open_float,
+)
 from helix_cli.native.compile import Function
 
 SHAPES = [(1, 1), (3, 7), (8, 16), (33, 40), (70, 1100), (130, 515)]
@@ -86,6 +93,28 @@ def test_what_is_not_finite_stays_so(function: Function, value: float) -> None:
     x[1, 19] = value
     found = NativeLinear(random(9, 20), None, function)(x).isfinite().all(1)
     assert found.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rounded_products(function: Function, shape: tuple[int, int]) -> None:
+    """Right to the bits of float32 sums for rounded inputs, and a row's bits are its own."""
+    if not can_round():
+        pytest.skip("this processor does not multiply bfloat16")
+    weight, bias, x = random(*shape).bfloat16(), random(shape[0], seed=1), random(MANY_ROUNDED_ROWS - 1, shape[1])
+    product, rounded = NativeLinear(weight, bias, function, rounds=True), x.bfloat16().float()
+    found, residual = product(x), random(len(x), shape[0])
+    torch.testing.assert_close(found, functional.linear(rounded, weight.float(), bias), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(product.add(x, residual), found + residual, atol=1e-4, rtol=1e-4)
+    if shape[1] > 1:
+        assert not torch.allclose(found, functional.linear(x, weight.float(), bias), atol=1e-5, rtol=1e-5)
+    for rows in (1, 2, 3, 6, 7, 8, 13):
+        assert torch.equal(product(x[:rows]), found[:rows]) and torch.equal(product(x[-rows:]), found[-rows:])
+    many = random(2 * MANY_ROUNDED_ROWS, shape[1])
+    uniform = product.uniform(1)(many)
+    assert torch.equal(uniform[:5], product(many[:5]))
+    torch.testing.assert_close(product(many), uniform, atol=0.05, rtol=2**-7)
+    many[3, -1] = float("inf")
+    assert product.uniform(1)(many).isfinite().all(1).tolist() == [i != 3 for i in range(len(many))]
 
 
 @pytest.mark.parametrize("fault", ["sum", "company"])

@@ -12,7 +12,7 @@ from helix_cli.backend import Backend, open_backend
 from helix_cli.errors import DeviceError
 from helix_cli.model import formats, speed
 from helix_cli.model.architecture import read_architecture
-from helix_cli.model.formats import choose_weights, int8_note
+from helix_cli.model.formats import choose_dtype, choose_weights, int8_note
 from helix_cli.model.opening import ModelChoice, ModelOpener
 from helix_cli.model.speed import ProductSpeed
 from helix_cli.storage import Storage
@@ -51,6 +51,28 @@ def test_auto_takes_what_is_faster_here(cpu: Backend) -> None:
     slow = COSTS | {"int8": 9.0, "bfloat16": 5.0}
     for is_draft in (False, True):
         assert choose_weights("auto", B16, F32, cpu, is_draft, slow.__getitem__) == "float32"
+
+
+def test_whoever_asks_for_float32_gets_no_rounded_inputs(cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(may_round: bool, requested: str = "auto", is_draft: bool = False) -> str:
+        return choose_weights(requested, B16, F32, cpu, is_draft, COSTS.__getitem__, may_round)
+
+    monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: dtype == B16)
+    assert chosen(True) == "bfloat16" and chosen(False) == "float32"
+    assert chosen(False, requested="bfloat16") == "bfloat16" and chosen(False, is_draft=True) == "int8"
+    monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: False)
+    assert chosen(False) == "bfloat16", "weights of 16 bits cost no digit of the inputs"
+
+
+def test_activations_are_float32_where_our_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = replace(open_backend("cpu", 1), automatic={B16: B16})
+    for kernel, wanted in ((object(), F32), (None, B16)):
+        monkeypatch.setattr(formats, "open_float", lambda kernel=kernel: kernel)
+        assert choose_dtype("auto", B16, quick) == wanted
+        assert choose_dtype("bfloat16", B16, quick) == B16
+        assert choose_dtype("auto", B16, replace(quick, mixed_products=False)) == B16
+        with pytest.raises(DeviceError, match="no number type"):
+            choose_dtype("int3", B16, quick)
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "int8"])
