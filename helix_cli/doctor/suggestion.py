@@ -22,7 +22,7 @@ def suggest(findings: Findings) -> str:
     lines += ["backend:", f"  device: {device.name}"]
     if device.name == "cpu" and findings.threads:
         lines.append(f"  threads: {min(findings.threads, findings.cores or findings.threads)}")
-    lines += ["model:", "  weights: auto  # rounds nothing" + (_eight(findings) if device.name == "cpu" else "")]
+    lines += ["model:", "  weights: auto  # rounds no weight" + (_eight(findings) if device.name == "cpu" else "")]
     lines += ["draft:", "  k: auto  # proposes as many tokens as pay here, none included"]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,15 @@ def test_a_torn_line_in_the_middle_is_noticed(tmp_path: Path) -> None:
         results(file)
 
 
-@pytest.mark.parametrize("ended", [Ended(1, b"", "Error: it broke.", 1.0), Ended(2, b"", "Traceback (most", 1.0)])
+OURS = 'Traceback (most recent call last):\n  File "/somewhere/helix_cli/app.py", line 1'
+PYTHONS = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 189'
+
+
+def test_a_traceback_from_before_the_first_line_of_helix_is_not_its_own() -> None:
+    polite(Ended(2, b"", PYTHONS, 1.0))
+
+
+@pytest.mark.parametrize("ended", [Ended(1, b"", "Error: it broke.", 1.0), Ended(2, b"", OURS, 1.0)])
 def test_an_impolite_end(ended: Ended) -> None:
     with pytest.raises(AssertionError):
         polite(ended)
