@@ -67,8 +67,8 @@ class ModelSection(Section):
     )
     weights: Weights = Field(
         default="auto",
-        description="How the target's matrices are stored; auto takes the fastest format that rounds none of them. int8 is "
-        "faster on a CPU and changes the text a little.",
+        description="How the target's matrices are stored; auto takes the fastest format that rounds none of them. "
+        "int8 is faster on a CPU and changes the text a little.",
     )
     implementation: Implementation = Field(
         default="auto",
