@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import faults
-from scripts.faults import FAULTS, Ended, Missing, main, polite, results
+from scripts.faults import FAULTS, Ended, Missing, before_helix, main, polite, results
 
 
 def line(index: int) -> str:
@@ -33,8 +33,18 @@ OURS = 'Traceback (most recent call last):\n  File "/somewhere/helix_cli/app.py"
 PYTHONS = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 189'
 
 
-def test_a_traceback_from_before_the_first_line_of_helix_is_not_its_own() -> None:
-    polite(Ended(2, b"", PYTHONS, 1.0))
+@pytest.mark.parametrize(
+    ("ended", "answer"),
+    [
+        (Ended(-2, b"", "", 1.0), True),
+        (Ended(1, b"", PYTHONS + "\nKeyboardInterrupt", 1.0), True),
+        (Ended(1, b"", PYTHONS, 1.0), False),
+        (Ended(1, b"", OURS + "\nKeyboardInterrupt", 1.0), False),
+        (Ended(130, b"", "Interrupted.", 1.0), False),
+    ],
+)
+def test_an_interruption_of_python_itself(ended: Ended, answer: bool) -> None:
+    assert before_helix(ended) == answer
 
 
 @pytest.mark.parametrize("ended", [Ended(1, b"", "Error: it broke.", 1.0), Ended(2, b"", OURS, 1.0)])
