@@ -24,6 +24,7 @@ from helix_cli.errors import DeviceError
 from helix_cli.model.decoder import Decoder
 from helix_cli.model.language_model import LanguageModel
 from helix_cli.model.runner import ModelRunner
+from helix_cli.model.speed import kernel_version
 from helix_cli.storage import Storage, read_record, write_record
 
 KIND: Final = "measurements"
@@ -144,5 +145,6 @@ def _least_rows(decoder: Decoder, backend: Backend, storage: Storage) -> int | N
 def _key(decoder: Decoder, backend: Backend) -> str:
     """A name for all that the answer depends on."""
     products = [(type(product).__name__, product.num_bytes) for product in decoder.products]
-    facts = [backend.description, torch.__version__, decoder.dtype, decoder.heads, decoder.architecture, products]
+    facts = [backend.description, torch.__version__, kernel_version(), decoder.dtype, decoder.heads]
+    facts += [decoder.architecture, products]
     return "exact-" + hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 
 from helix_cli.backend import NUMBER_TYPES, Backend
-from helix_cli.model import float_native, int8_native
+from helix_cli.model import float_native
 from helix_cli.model.formats import INT8
 from helix_cli.model.int8 import Int8Linear, quantise
 from helix_cli.model.int8_kernels import best_kernel
@@ -96,8 +96,8 @@ class ProductSpeed:
 
 @cache
 def kernel_version() -> str:
-    """A name for the kernels of this package that would be timed: other sources, or none, have other times."""
-    sources = b"".join((SOURCES / name).read_bytes() for name in (float_native.SOURCE, int8_native.SOURCE))
+    """A name for this package's kernels: what was found out about others, or about none, says nothing of them."""
+    sources = b"".join(path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]")))
     return hashlib.blake2b(sources, digest_size=4).hexdigest() if float_native.open_float() else "none"
 
 
