@@ -181,3 +181,14 @@ def test_a_context_shorter_than_the_probe(tmp_path: Path, cpu: Backend) -> None:
     assert is_exact(decoder.tokenwise(1))
     changed = replace(decoder, head=Fickle(decoder.head, None))
     assert not is_exact(changed.tokenwise(1))
+
+
+def test_the_answer_is_kept_for_these_kernels_only(
+    small: Decoder, cpu: Backend, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose_exactness("on", small, cpu, storage).is_on
+    monkeypatch.setattr(exact, "is_exact", lambda decoder: False)
+    assert choose_exactness("on", small, cpu, storage).is_on, "known from before"
+    monkeypatch.setattr(exact, "kernel_version", lambda: "other")
+    with pytest.raises(DeviceError, match="matrix products"):
+        choose_exactness("on", small, cpu, storage)
