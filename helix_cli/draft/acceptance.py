@@ -113,6 +113,11 @@ class Acceptance:
             self._usual = [old + share * (new - old) for old, new in zip(self._usual, belief, strict=True)]
         return belief
 
+    def idle(self, belief: Belief, num_tokens: int) -> Belief:
+        """The belief after tokens that nothing was drafted for: each gives up as much as a verdict."""
+        share = 1.0 - (1.0 - CHANGE) ** num_tokens
+        return [old + share * (usual - old) for usual, old in zip(self._usual, belief, strict=True)]
+
     def _ladder_to(self, most: int) -> list[tuple[float, tuple[float, ...]]]:
         """(chance that this much is drawn, chance that everything up to here is kept at each of LEVELS) by position."""
         if self._rounds_since >= REFRESHED_AFTER:

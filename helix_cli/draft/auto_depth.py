@@ -25,6 +25,8 @@ HOPELESS = 0.7
 PROBE_SHARE, PLAIN_SHARE = 0.01, 0.005
 # What a plain step is taken to lose at least, as a share of its time.
 LEAST_LOSS = 0.05
+# Plain steps after which a text whose drafts do not pay is looked at again: choosing costs time as well.
+REST = 8
 
 
 @dataclass
@@ -40,6 +42,8 @@ class _Text:
     credit_s: float = 0.0
     probe: int = 1
     probe_again: bool = False
+    rest: int = 0  # plain steps until it is looked at again, unless another source offers itself
+    resting_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class AutoDepth:
             return [Choice(0)] * len(rooms)
         for room in rooms:
             self._texts.setdefault(room.sequence_id, _Text())
+        if all(self._is_resting(room) for room in rooms):
+            return [Choice(0)] * len(rooms)
         depths, rate = self._best(rooms)
         depths = [
             depth if self.costs.draft_known(room.source) else max(0, min(FIRST_DEPTH, room.most))
@@ -91,6 +97,8 @@ class AutoDepth:
             for room, depth, probe in zip(rooms, depths, probes, strict=True)
         ]
         for room, depth, probe in zip(rooms, depths, probes, strict=True):
+            text = self._texts[room.sequence_id]
+            text.rest, text.resting_from = 0 if depth else REST, room.source
             if depth:
                 self._ask(room, depth, probe)
         plain_s = self.costs.step.seconds(len(rooms))
@@ -108,12 +116,23 @@ class AutoDepth:
             text = self._texts.setdefault(one.sequence_id, _Text())
             if asked is None:
                 text.credit_s += PROBE_SHARE * seconds / len(rounds)
+                self._go_on_resting(text)
             else:
                 self._observe_round(text, asked, one)
 
     def forget(self, sequence_id: int) -> None:
         self._texts.pop(sequence_id, None)
         self._asked.pop(sequence_id, None)
+
+    def _is_resting(self, room: Room) -> bool:
+        text = self._texts[room.sequence_id]
+        return text.rest > 0 and text.resting_from == room.source
+
+    def _go_on_resting(self, text: _Text) -> None:
+        """A text changes while nothing of it is judged, so what is believed of it becomes what is usual."""
+        text.rest -= 1
+        if text.rest == 0:
+            text.beliefs = {name: self._known(name).idle(belief, REST) for name, belief in text.beliefs.items()}
 
     def _best(self, rooms: Sequence[Room]) -> tuple[list[int], float]:
         """The depths that emit the most tokens per second together, and that speed.
@@ -129,6 +148,8 @@ class AutoDepth:
             source = rooms[place].source
             before = sharing.get((source, level), 0.0)
             sharing[source, level] = before + reach
+            if level == 0 and not before:
+                draft_s += self.costs.start_s(source)
             draft_s += more_draft_s(source, before, reach)
             tokens -= chance
             rows += reach
@@ -188,7 +209,8 @@ class AutoDepth:
         if depth < 1:
             return False
         missing = room.num_tokens - text.tokens_then.get(room.source, 0)
-        cost_s = depth * self.costs.draft_s(room.source, 1.0) + self.costs.catch_up_s(room.source, missing)
+        cost_s = self.costs.start_s(room.source) + depth * self.costs.draft_s(room.source, 1.0)
+        cost_s += self.costs.catch_up_s(room.source, missing)
         cost_s += self.costs.step.seconds(num_sequences + depth) - self.costs.step.seconds(num_sequences)
         return text.probe_again or text.credit_s >= cost_s
 

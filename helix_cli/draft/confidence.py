@@ -14,7 +14,7 @@ FEW = 8.0
 
 def confidence_of(scores: torch.Tensor) -> float:
     """The probability of the likeliest token of softmax(`scores` [V])."""
-    return float((scores.max() - scores.logsumexp(-1)).exp())
+    return float(scores.softmax(-1).max())
 
 
 class Confidence:

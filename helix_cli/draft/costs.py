@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from itertools import accumulate
 
+from helix_cli.draft.lead import Lead
+
 # A machine slows down for everything at once, so most of a surprise moves the whole curve and little of it one point.
 SCALE_WEIGHT, POINT_WEIGHT = 0.2, 0.05
 # One sample may not say more than this factor: a process that was stopped for a minute says nothing about a kernel.
@@ -136,16 +138,22 @@ class Costs:
         draft: dict[str, CostCurve] | None = None,
         catch_up: dict[str, float] | None = None,
         overhead_s: float | None = None,
+        leads: dict[str, Lead] | None = None,
     ) -> None:
-        """`step` includes `overhead_s`; `draft` and `catch_up` (seconds a token fed late) are by the draft's source."""
+        """`step` includes `overhead_s`; the rest is by the draft's source, `catch_up` in seconds a token fed late."""
         self.step = step or CostCurve()
         self.draft = draft or {}
         self.catch_up = catch_up or {}
         self.overhead_s = overhead_s
+        self.leads = leads or {}
 
     def draft_known(self, source: str) -> bool:
         """Whether a pass of that source was ever timed."""
         return source in self.draft
+
+    def start_s(self, source: str) -> float:
+        """Seconds that a draft takes before its first pass."""
+        return self.leads[source].passes * self.draft[source].seconds(1.0) if source in self.leads else 0.0
 
     def draft_s(self, source: str, rows: float) -> float:
         """Seconds of a draft's pass over an expected number of rows; less than one row means that it may not run."""
@@ -166,7 +174,9 @@ class Costs:
 
     def observe_draft(self, source: str, passes: int, rows: float, seconds: float) -> None:
         """A draft that lacked nothing took `passes` passes over `rows` rows each."""
-        sample = seconds / passes
+        lead = self.leads.setdefault(source, Lead())
+        lead.observe(passes, seconds)
+        sample = seconds / (passes + lead.passes)
         if source not in self.draft and self.step.known:
             # A stall in the very first pass must not make the draft look too dear to be asked again.
             sample = min(sample, self.step.seconds(1.0))
@@ -175,7 +185,7 @@ class Costs:
     def observe_catch_up(self, source: str, passes: int, missing: int, seconds: float) -> None:
         """A draft of `passes` passes had to be fed `missing` tokens first."""
         if self.draft_known(source):
-            sample = max(0.0, seconds - passes * self.draft_s(source, 1.0)) / missing
+            sample = max(0.0, seconds - self.start_s(source) - passes * self.draft_s(source, 1.0)) / missing
             old = self.catch_up.get(source, sample)
             self.catch_up[source] = old + 0.3 * (sample - old)
 

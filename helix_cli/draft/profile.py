@@ -13,21 +13,24 @@ from helix_cli.draft.acceptance import Acceptance
 from helix_cli.draft.auto_depth import AutoDepth
 from helix_cli.draft.costs import CostCurve, Costs
 from helix_cli.draft.depth import Depth
+from helix_cli.draft.lead import Lead
 from helix_cli.storage import Storage, read_record, write_record
 
 KIND = "measurements"
-VERSION = 1
+VERSION = 2
 # Judged drafts after which a run knows more than the profile that it started from.
 ENOUGH_ROUNDS = 32
 
 
 @dataclass(frozen=True)
 class SourceProfile:
-    """One way of drafting: seconds of its pass by rows, seconds to feed a token late, chance kept by position."""
+    """One way of drafting: seconds of its pass by rows, seconds to feed a token late, chance kept by position, and how
+    many passes' time goes by before the first."""
 
     draft_s: dict[int, float]
     catch_up_s: float
     acceptance: tuple[float, ...]
+    lead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def depth_from(profile: Profile | None) -> AutoDepth:
         {name: CostCurve(one.draft_s) for name, one in profile.sources.items()},
         {name: one.catch_up_s for name, one in profile.sources.items()},
         profile.overhead_s,
+        {name: Lead(one.lead) for name, one in profile.sources.items()},
     )
     return AutoDepth(costs, {name: Acceptance(one.acceptance) for name, one in profile.sources.items()})
 
@@ -84,9 +88,11 @@ def profile_of(depth: AutoDepth) -> Profile | None:
     costs = depth.costs
     target = {rows: seconds - (costs.overhead_s or 0.0) for rows, seconds in costs.step.points().items()}
     sources = {
-        name: SourceProfile(points, costs.catch_up_s(name, 1), depth.acceptance[name].by_position())
+        name: SourceProfile(
+            points, costs.catch_up_s(name, 1), depth.acceptance[name].by_position(), costs.leads[name].passes
+        )
         for name, curve in costs.draft.items()
-        if (points := curve.points()) and name in depth.acceptance
+        if (points := curve.points()) and name in depth.acceptance and name in costs.leads
     }
     if depth.num_rounds < ENOUGH_ROUNDS or not sources or not target or min(target.values()) <= 0.0:
         return None
@@ -108,6 +114,7 @@ def _parsed(record: Any) -> Profile | None:
                 _curve(one["draft_s"]),
                 _number(one["catch_up_s"], 0.0),
                 tuple(min(1.0, _number(share, 0.0)) for share in one["acceptance"]),
+                _number(one["lead"], 0.0),
             )
             for name, one in record["sources"].items()
         }

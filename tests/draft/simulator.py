@@ -18,6 +18,8 @@ class Machine:
 
     draft_s: float = 0.1
     growth: float = 0.2
+    start_s: float = 0.0
+    """Of the draft, once a round, whatever it drafts."""
     overhead_s: float = 0.03
     prefill_s: float = 0.01
     """Of the draft, for each token that it has not seen."""
@@ -71,7 +73,7 @@ def simulate(
         rooms = [Room(one, prompt + done, length - done - 1, "model") for one, done in texts.items()]
         choices = policy.choose(rooms)
         depths = {room.sequence_id: choice.depth for room, choice in zip(rooms, choices, strict=True)}
-        draft_s = max(depths.values()) * machine.draft_s
+        draft_s = max(depths.values()) * machine.draft_s + machine.start_s * any(depths.values())
         for room in rooms:
             if depths[room.sequence_id]:
                 # The last committed tokens are fed with the first pass.

@@ -74,6 +74,30 @@ def test_a_good_draft_is_used_nearly_as_well_as_by_the_best_fixed_depth() -> Non
     assert min(warm + cold) >= 0.94, (warm, cold)
 
 
+def test_a_draft_with_a_start_of_its_own_is_not_taken_for_a_dear_one() -> None:
+    """Where a draft of one token takes nearly as long as one of three, depth 1 must not look like the best there is."""
+    machine = Machine(draft_s=0.1, growth=0.2, start_s=0.2)
+    for share in (0.7, 0.85):
+
+        def chance(place: int, share: float = share) -> float:
+            return share
+
+        depth = AutoDepth()
+        simulate(depth, machine, chance)
+        assert depth.costs.leads["model"].passes == pytest.approx(2.0, abs=0.6)
+        assert speed(lambda: AutoDepth(), machine, chance) >= 0.95 * best_fixed(machine, chance)
+
+
+def test_a_text_that_begins_badly_is_looked_at_again_before_long() -> None:
+    """Even where a draft has to be fed all that it missed, which a probe's share of the time pays for slowly."""
+    machine = Machine(growth=0.1, prefill_s=0.1)
+    for seed in range(4):
+        depth = warmed(machine, lambda place: 0.85)()
+        run = simulate(depth, machine, lambda place: 0.0 if place < 20 else 0.85, seed=seed)
+        drafted = [place for place, depth_then in zip(run.num_tokens, run.depths, strict=True) if depth_then > 1]
+        assert next((place for place in drafted if place > 20), 512) < 64
+
+
 @each_machine
 def test_a_text_of_changing_parts_is_faster_than_with_any_fixed_depth(machine: Machine) -> None:
     assert speed(AutoDepth, machine, alternating, length=1024) > best_fixed(machine, alternating, length=1024)
