@@ -91,7 +91,11 @@ class CostCurve:
         expected = self.seconds(point)
         is_settled = self._samples.get(point, 0) >= ENOUGH_SAMPLES
         most = LARGEST_SURPRISE if is_settled else FIRST_SURPRISE
-        surprise = min(most, max(1.0 / LARGEST_SURPRISE, seconds / expected))
+
+        def surprise_over(known: float) -> float:
+            return min(most, max(1.0 / LARGEST_SURPRISE, seconds / known))
+
+        surprise = surprise_over(expected)
         if point not in self._values:
             self._add(point, expected * surprise / self._scale)
             self._forget_doubtful()
@@ -100,7 +104,8 @@ class CostCurve:
         self._samples[point] += 1
         settled = self._samples[point] > ENOUGH_SAMPLES
         weight = POINT_WEIGHT if settled else 1.0 / self._samples[point]
-        self._values[point] *= surprise**weight
+        # Its own surprise: a point above its neighbours, which the curve leaves out, would else hardly come down.
+        self._values[point] *= surprise_over(self._values[point] * self._scale) ** weight
         if settled:
             self._scale *= surprise**SCALE_WEIGHT
         if not settled or self._time - self._table_time >= REDRAWN_AFTER:

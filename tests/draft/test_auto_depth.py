@@ -155,3 +155,13 @@ def test_a_curve_goes_on_beyond_what_was_seen() -> None:
     curve = CostCurve({1: 1.0, 5: 1.4})
     assert [curve.seconds(rows) for rows in (1, 3, 9)] == pytest.approx([1.0, 1.2, 1.8])
     assert CostCurve({4: 2.0}).seconds(1) == 2.0
+
+
+def test_a_point_that_looked_dear_comes_down_to_what_it_costs() -> None:
+    """A curve never falls, so it leaves out a point above its neighbours; what is seen of that must still count."""
+    curve = CostCurve({5: 1.25, 6: 2.0, 7: 1.5})
+    for _ in range(50):
+        for rows, seconds in ((5, 1.25), (5, 1.25), (5, 1.25), (6, 1.3)):
+            curve.observe(rows, seconds)
+    known = curve.points()
+    assert [known[rows] for rows in (5, 6)] == pytest.approx([1.25, 1.3], rel=0.03)
