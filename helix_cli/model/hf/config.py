@@ -31,6 +31,7 @@ HARMLESS = {
     "max_window_layers",
     "sliding_window_pattern",
     "_sliding_window_pattern",
+    "prefix_dense_sliding_window_pattern",
     "chunk_size_feed_forward",
 }
 """Settings named so that other checks look at, or that change nothing."""
@@ -119,7 +120,8 @@ def refuse_by_config(config: Any, name: str) -> None:
     for index, kind in enumerate(getattr(config, "layer_types", None) or ()):
         if kind not in WINDOWED:
             raise ModelError(
-                f"Layer {index} of {name} is of kind {kind}, which has no keys and values to page.", ANOTHER
+                f"Layer {index} of {name} is of kind {kind}; Helix computes full_attention and sliding_attention only.",
+                ANOTHER,
             )
     for key, value in sorted(config.to_dict().items()):
         if value and key not in HARMLESS and any(word in key for word in TELLING):
@@ -157,7 +159,10 @@ def _rope_types(config: Any) -> Iterator[str]:
 def _positive(config: Any, name: str, field: str) -> int:
     value = getattr(config, field, None)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ModelError(f"The config of {name} does not say {field}.", ANOTHER)
+        raise ModelError(
+            f"The config of {name} does not say {field}.",
+            "Helix cannot size its cache without it; the README lists families that work.",
+        )
     return value
 
 
