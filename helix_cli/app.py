@@ -61,6 +61,10 @@ class HelixGroup(TyperGroup):
             with suppress(OSError):
                 console.notice("Interrupted.")
             raise typer.Exit(EXIT_CODE) from None
+        except typer.BadParameter as error:
+            # What reads options with pydantic lets its word for them through.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except BrokenPipeError:
             _give_up_stdout()
             raise typer.Exit(BROKEN_PIPE) from None
@@ -103,13 +107,19 @@ def load_command(name: str) -> Any:
     module = import_module(f"helix_cli.commands.{function}")
     single = typer.Typer(name=name, add_completion=False, rich_markup_mode="rich")
     subcommands: dict[str, Callable[..., None]] = getattr(module, "SUBCOMMANDS", {})
+    own = getattr(module, function)
     if subcommands:
-        single.callback(invoke_without_command=True)(getattr(module, function))
+        single.callback(invoke_without_command=True, help=_paragraphs(own))(own)
     else:
-        single.command(name)(getattr(module, function))
+        single.command(name, help=_paragraphs(own))(own)
     for subcommand, run in subcommands.items():
-        single.command(subcommand)(run)
+        single.command(subcommand, help=_paragraphs(run))(run)
     return typer.main.get_command(single)
+
+
+def _paragraphs(function: Callable[..., None]) -> str:
+    """A docstring with one line a paragraph: the width of the terminal says where lines end, not that of the source."""
+    return "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
 
 
 def calm_threads(environment: MutableMapping[str, str]) -> None:

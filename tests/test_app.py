@@ -60,6 +60,11 @@ def test_every_command_loads_and_its_line_is_its_docstring(name: str) -> None:
     assert helix(name, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_paragraph_of_help_is_one_line_that_the_terminal_breaks(name: str) -> None:
+    assert all("\n" not in part for part in load_command(name).help.split("\n\n"))
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom helix_cli.app import app\n"
@@ -75,6 +80,12 @@ def test_help_imports_nothing_heavy() -> None:
 def test_version() -> None:
     result = helix("--version")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"helix {__version__}\n", "")
+
+
+def test_a_choice_that_is_none_is_a_usage_error_in_plain_words() -> None:
+    result = helix("generate", "x", "--dtype", "int7")
+    assert result.exit_code == 2
+    assert "Invalid value for '--dtype': 'int7' is not one of 'auto', 'float32'" in result.stderr
 
 
 def test_unknown_commands_and_options_are_usage_errors() -> None:
