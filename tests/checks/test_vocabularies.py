@@ -67,4 +67,4 @@ def test_a_draft_that_shares_too_little_fails_with_the_numbers(
     other = Subject(subject.config, SMALL, 0, in_process)
     other.draft_path = draft
     record = run_one(CHECKS["files.vocabulary"], other)
-    assert record.result is Result.FAIL and "drafting needs 50%" in record.reason
+    assert record.result is Result.FAIL and "drafting needs 50 %" in record.reason

@@ -101,6 +101,8 @@ RUNNING: dict[str, dict[str, Any]] = {
     "deepseek_v3": DEEPSEEK,
     # It takes a view of what its attention returns, which others reshape.
     "afmoe": EXPERTS | {"moe_intermediate_size": 32, "layer_types": ALTERNATING, "sliding_window": 7},
+    # It asks for the type of a matrix that a product has replaced.
+    "hunyuan_v1_moe": EXPERTS,
 }
 # What must be refused, and one part of the reason.
 REFUSED: dict[str, dict[str, Any]] = {
