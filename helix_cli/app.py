@@ -142,20 +142,28 @@ def error_boundary() -> Iterator[None]:
         if console.debugging():
             traceback.print_exc()
         message, hint, code = describe(error)
-        with suppress(OSError):  # Nobody may be reading stderr.
-            console.error(message, hint)
+        _report(message, hint)
         sys.exit(code)
+
+
+def _report(message: str, hint: str) -> None:
+    """Says what is wrong; plainly where memory is short even for the means to say it well."""
+    try:
+        console.error(message, hint)
+    except (OSError, MemoryError, ImportError):
+        with suppress(OSError):  # Nobody may be reading stderr.
+            os.write(2, f"Error: {message}\nHint: {hint}\n".encode())
 
 
 def describe(error: Exception) -> tuple[str, str, int]:
     """Message, hint and exit code for an exception."""
     if isinstance(error, HelixError):
         return error.message, error.hint, error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its permissions.", 2
     if is_out_of_memory(error):
         hint = "Choose a smaller model, or lower cache.memory_share or engine.max_sequences with --set."
         return "There is not enough memory for this.", hint, 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its permissions.", 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "There is no space left to write to.", "Free some space, or write to another place.", 2
     text = " ".join(str(error).split()) or "no details"

@@ -133,12 +133,26 @@ def test_interrupts_and_broken_pipes(failing: Any) -> None:
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("Could not allocate tensor with 9 bytes. There is not enough GPU video memory available!"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory", "model.safetensors"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
 )
 def test_out_of_memory_on_any_device(error: Exception) -> None:
     assert is_out_of_memory(error)
     message, hint, code = describe(error)
     assert (message, code) == ("There is not enough memory for this.", 2) and hint
+
+
+def test_without_memory_even_to_say_so_it_is_said_plainly(
+    failing: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(message: str, hint: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(program.console, "error", fail)
+    assert failing(MemoryError()).exit_code == 2
+    assert capfd.readouterr().err.startswith("Error: There is not enough memory for this.\nHint: ")
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helix_cli.errors import ModelError
+from helix_cli.errors import ModelError, is_out_of_memory
 from helix_cli.tokenizer.classes import CLASSES, class_of
 from helix_cli.tokenizer.codec import Codec, FastCodec, TransformersCodec
 
@@ -196,6 +196,8 @@ def _load_with_transformers(path: Path) -> Loaded:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a broken tokenizer fails in as many ways as there are classes
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"The tokenizer in {path} cannot be loaded: {_first_line(error)}.",
             "Check that its files are complete and that it does not need code of its own.",
