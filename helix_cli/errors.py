@@ -48,3 +48,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         return any(phrase in str(error) for phrase in ("failed to map segment", "cannot allocate memory"))
     phrases = ("can't allocate memory", "not enough memory", "out of memory", "not enough gpu video memory")
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
+
+
+def first_line(error: BaseException) -> str:
+    """How somebody else's error begins, without its full stop, to be quoted in a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
