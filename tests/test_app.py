@@ -150,7 +150,7 @@ def test_without_memory_even_to_say_so_it_is_said_plainly(
     def fail(message: str, hint: str) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(program.console, "error", fail)
+    monkeypatch.setattr("helix_cli.ui.console.error", fail)
     assert failing(MemoryError()).exit_code == 2
     assert capfd.readouterr().err.startswith("Error: There is not enough memory for this.\nHint: ")
 
