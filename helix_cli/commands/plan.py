@@ -12,7 +12,7 @@ from helix_cli.commands.settings import OPTIONS, Choices, with_settings
 from helix_cli.ui.console import Screen, notice
 from helix_cli.ui.measuring import show_lines, show_table
 from helix_cli.ui.progress import working
-from helix_cli.ui.tables import percent
+from helix_cli.ui.tables import counted, percent
 
 if TYPE_CHECKING:
     from helix_cli.outlook import Outlook
@@ -89,7 +89,7 @@ def case_table(outlook: Outlook) -> tuple[list[str], list[list[str]]]:
     }
     contexts = sorted({case.context for case in cases})
     rows = [[f"{context:,}", *(cells[context, texts] for texts in batches)] for context in contexts]
-    return ["context", *(f"{texts} text{'' if texts == 1 else 's'}" for texts in batches)], rows
+    return ["context", *(counted(texts, "text") for texts in batches)], rows
 
 
 def lines(outlook: Outlook) -> list[str]:
@@ -127,5 +127,5 @@ def verdict(outlook: Outlook) -> str:
     most = max((case.texts for case in outlook.cases if case.context == context and case.fits), default=0)
     begin = f"It fits: {amount(plan.weights)} of weights, and a cache of {plan.num_tokens:,} tokens"
     if most:
-        return f"{begin}, enough for {most} text{'' if most == 1 else 's'} of the model's {context:,}."
+        return f"{begin}, enough for {counted(most, 'text')} of the model's {context:,}."
     return f"{begin}, enough for a text of {outlook.longest:,} of the model's {context:,}. {better_context(plan)}"
