@@ -61,6 +61,10 @@ class HelixGroup(TyperGroup):
             with suppress(OSError):
                 console.notice("Interrupted.")
             raise typer.Exit(EXIT_CODE) from None
+        except typer.BadParameter as error:
+            # What reads options with pydantic lets its word for them through.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except BrokenPipeError:
             _give_up_stdout()
             raise typer.Exit(BROKEN_PIPE) from None
@@ -103,13 +107,19 @@ def load_command(name: str) -> Any:
     module = import_module(f"helix_cli.commands.{function}")
     single = typer.Typer(name=name, add_completion=False, rich_markup_mode="rich")
     subcommands: dict[str, Callable[..., None]] = getattr(module, "SUBCOMMANDS", {})
+    own = getattr(module, function)
     if subcommands:
-        single.callback(invoke_without_command=True)(getattr(module, function))
+        single.callback(invoke_without_command=True, help=_paragraphs(own))(own)
     else:
-        single.command(name)(getattr(module, function))
+        single.command(name, help=_paragraphs(own))(own)
     for subcommand, run in subcommands.items():
-        single.command(subcommand)(run)
+        single.command(subcommand, help=_paragraphs(run))(run)
     return typer.main.get_command(single)
+
+
+def _paragraphs(function: Callable[..., None]) -> str:
+    """A docstring with one line a paragraph: the width of the terminal says where lines end, not that of the source."""
+    return "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
 
 
 def calm_threads(environment: MutableMapping[str, str]) -> None:
@@ -132,20 +142,28 @@ def error_boundary() -> Iterator[None]:
         if console.debugging():
             traceback.print_exc()
         message, hint, code = describe(error)
-        with suppress(OSError):  # Nobody may be reading stderr.
-            console.error(message, hint)
+        _report(message, hint)
         sys.exit(code)
+
+
+def _report(message: str, hint: str) -> None:
+    """Says what is wrong; plainly where memory is short even for the means to say it well."""
+    try:
+        console.error(message, hint)
+    except (OSError, MemoryError, ImportError):
+        with suppress(OSError):  # Nobody may be reading stderr.
+            os.write(2, f"Error: {message}\nHint: {hint}\n".encode())
 
 
 def describe(error: Exception) -> tuple[str, str, int]:
     """Message, hint and exit code for an exception."""
     if isinstance(error, HelixError):
         return error.message, error.hint, error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its permissions.", 2
     if is_out_of_memory(error):
         hint = "Choose a smaller model, or lower cache.memory_share or engine.max_sequences with --set."
         return "There is not enough memory for this.", hint, 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its permissions.", 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "There is no space left to write to.", "Free some space, or write to another place.", 2
     text = " ".join(str(error).split()) or "no details"

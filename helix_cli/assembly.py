@@ -188,7 +188,7 @@ def check_early_exit(config: Config, target: Shape) -> None:
     """Raises ConfigError where early exit would run the whole target."""
     if config.draft.kind == "early_exit" and (config.draft.layers or 1) >= target.num_layers:
         raise ConfigError(
-            f"Early exit after {config.draft.layers or 1} layers is no short cut for a target of {target.num_layers}.",
+            f"Early exit after layer {config.draft.layers or 1} is no short cut for a target of {target.num_layers}.",
             "Set draft.layers to fewer than the target has, or choose --drafter ngram.",
         )
 

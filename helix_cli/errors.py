@@ -1,5 +1,7 @@
 """The errors a user can cause or meet: one sentence, one hint, exit code 2."""
 
+import errno
+
 
 class HelixError(Exception):
     """Something the user can mend. `message` says what is wrong, `hint` says what to do."""
@@ -40,5 +42,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on any device; told by name and wording, because torch need not be imported here."""
     if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, ImportError):  # the loader's words where a library finds no room
+        return any(phrase in str(error) for phrase in ("failed to map segment", "cannot allocate memory"))
     phrases = ("can't allocate memory", "not enough memory", "out of memory", "not enough gpu video memory")
     return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
+
+
+def first_line(error: BaseException) -> str:
+    """How somebody else's error begins, without its full stop, to be quoted in a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

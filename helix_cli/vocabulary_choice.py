@@ -82,6 +82,6 @@ def refuse(asked: VocabularyName, pairing: Pairing) -> ModelError | None:
         return None
     return ModelError(
         f"The draft shares {pairing.num_shared:,} of the target's {pairing.target_size:,} tokens, which make "
-        f"{pairing.coverage:.0%} of ordinary text; drafting needs {LEAST_COVERAGE:.0%}.",
+        f"{100 * pairing.coverage:.0f} % of ordinary text; drafting needs {100 * LEAST_COVERAGE:.0f} %.",
         "Choose a draft of the same family, --set draft.vocabulary=text, or --drafter ngram.",
     )

@@ -60,6 +60,11 @@ def test_every_command_loads_and_its_line_is_its_docstring(name: str) -> None:
     assert helix(name, "--help").exit_code == 0
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_paragraph_of_help_is_one_line_that_the_terminal_breaks(name: str) -> None:
+    assert all("\n" not in part for part in load_command(name).help.split("\n\n"))
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom helix_cli.app import app\n"
@@ -75,6 +80,12 @@ def test_help_imports_nothing_heavy() -> None:
 def test_version() -> None:
     result = helix("--version")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"helix {__version__}\n", "")
+
+
+def test_a_choice_that_is_none_is_a_usage_error_in_plain_words() -> None:
+    result = helix("generate", "x", "--dtype", "int7")
+    assert result.exit_code == 2
+    assert "Invalid value for '--dtype': 'int7' is not one of 'auto', 'float32'" in result.stderr
 
 
 def test_unknown_commands_and_options_are_usage_errors() -> None:
@@ -122,12 +133,26 @@ def test_interrupts_and_broken_pipes(failing: Any) -> None:
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("Could not allocate tensor with 9 bytes. There is not enough GPU video memory available!"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory", "model.safetensors"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
 )
 def test_out_of_memory_on_any_device(error: Exception) -> None:
     assert is_out_of_memory(error)
     message, hint, code = describe(error)
     assert (message, code) == ("There is not enough memory for this.", 2) and hint
+
+
+def test_without_memory_even_to_say_so_it_is_said_plainly(
+    failing: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(message: str, hint: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("helix_cli.ui.console.error", fail)
+    assert failing(MemoryError()).exit_code == 2
+    assert capfd.readouterr().err.startswith("Error: There is not enough memory for this.\nHint: ")
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

@@ -257,7 +257,9 @@ def test_a_draft_that_shares_too_little_is_refused_with_the_numbers(pair: tuple[
     backend = Tokenizer(models.WordLevel({"[UNK]": 0, "xyzzy": 1}, unk_token="[UNK]"))
     backend.save(str(draft / "tokenizer.json"))
     overrides = drafted_by((pair[0], draft), "model")
-    with pytest.raises(ModelError, match=r"shares \d+ of the target's 320 tokens, which make 0% of ordinary") as caught:
+    with pytest.raises(
+        ModelError, match=r"shares \d+ of the target's 320 tokens, which make 0 % of ordinary"
+    ) as caught:
         session_for((pair[0], draft), *overrides)
     assert "draft.vocabulary=text" in caught.value.hint
     session = session_for((pair[0], draft), *overrides, "draft.vocabulary=text")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from helix_cli import strict_yaml
 from helix_cli.bench.arms import HelixArm
 from helix_cli.bench.measure import measure as take_turns
 from helix_cli.bench.measure import never
@@ -39,13 +40,9 @@ class Speed:
 
 def config_for(target: str, draft: str | None) -> Config:
     """The default settings for a pair, greedy; without a draft nothing proposes."""
-    drafter = ["draft.kind=none"] if draft is None else [f"draft.path={_quoted(draft)}"]
-    return load_config(None, [f"model.path={_quoted(target)}", "sampling.temperature=0", *drafter])
-
-
-def _quoted(name: str) -> str:
     # Overrides are YAML, where some folder names would be numbers.
-    return "'" + name.replace("'", "''") + "'"
+    drafter = "draft.kind=none" if draft is None else f"draft.path={strict_yaml.write(draft)}"
+    return load_config(None, [f"model.path={strict_yaml.write(target)}", "sampling.temperature=0", drafter])
 
 
 def num_runs(num_drafts: int) -> int:

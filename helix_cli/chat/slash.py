@@ -15,6 +15,7 @@ from helix_cli.chat.chat import Chat
 from helix_cli.chat.conversation import Conversation
 from helix_cli.errors import InputError
 from helix_cli.prompt import read_text
+from helix_cli.ui.tables import counted
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ def _stats(chat: Chat, argument: str) -> Outcome:
 def _tokens(chat: Chat, argument: str) -> Outcome:
     conversation, used = chat.conversation, chat.num_tokens()
     system = " and a system prompt" if conversation.system else ""
-    lines = [f"{used:,} of {chat.capacity:,} tokens: {_count(len(conversation.seen), 'turn')}{system}"]
+    lines = [f"{used:,} of {chat.capacity:,} tokens: {counted(len(conversation.seen), 'turn')}{system}"]
     if conversation.first_seen:
-        lines.append(f"{_count(conversation.first_seen, 'older turn')} left out")
+        lines.append(f"{counted(conversation.first_seen, 'older turn')} left out")
     return Outcome(tuple(lines))
 
 
@@ -167,13 +168,13 @@ def _save(chat: Chat, argument: str) -> Outcome:
 def _load(chat: Chat, argument: str) -> Outcome:
     conversation = storing.read_conversation(_file_to_read(argument))
     chat.restart(conversation, storing.new_file() if chat.file else None)
-    return Outcome((f"Loaded {_count(len(conversation.turns), 'turn')}.",))
+    return Outcome((f"Loaded {counted(len(conversation.turns), 'turn')}.",))
 
 
 def _file(chat: Chat, argument: str) -> Outcome:
     file = _file_to_read(argument)
     num_tokens = chat.attach(file.name, read_text(file))
-    return Outcome((f"{file.name}, {_count(num_tokens, 'token')}, goes with your next message.",))
+    return Outcome((f"{file.name}, {counted(num_tokens, 'token')}, goes with your next message.",))
 
 
 def _draft(chat: Chat, argument: str) -> Outcome:
@@ -243,7 +244,3 @@ def _file_to_read(argument: str) -> Path:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:57] + "..."
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"

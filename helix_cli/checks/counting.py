@@ -90,6 +90,10 @@ def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: lis
         raise Skip("Nothing was drafted, so the texts are plain ones.")
     detectable = max(one.detectable(sampled.num_samples, ALPHA / num_tests) for one in comparisons)
     least = min(adjusted)
+    if detectable >= 1 and least >= ALPHA:
+        raise Skip(
+            f"{sampled.num_samples} texts of so flat a law could not have shown any difference; --full counts the most."
+        )
     reason = (
         f"smallest p {least:.2g} after Holm (limit {ALPHA:g}), {sampled.num_samples} texts; a total variation of "
         f"{detectable:.3f} would have been found; {sampled.num_accepted} of {sampled.num_drafted} drafted tokens kept"

@@ -87,7 +87,9 @@ def whole_vocabulary(subject: Subject) -> Outcome:
     weights = token.replacement(p.expand(size, size), draft, 0).double()
     law = kept + (1.0 - kept.sum()) * weights / weights.sum()
     variation = float((law - p.double()).abs().sum() / 2)
-    reason = f"total variation {variation:.1g} over {size} tokens (limit {FULL:.0e}); {float(kept.sum()):.0%} kept"
+    reason = (
+        f"total variation {variation:.1g} over {size} tokens (limit {FULL:.0e}); {100 * float(kept.sum()):.0f} % kept"
+    )
     return judged(variation < FULL, reason, variation=variation, acceptance=float(kept.sum()))
 
 

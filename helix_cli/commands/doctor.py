@@ -84,7 +84,7 @@ def machine_rows(findings: Findings) -> Iterator[tuple[str, str]]:
     yield "compiled kernels", _kernels(findings)
     yield "eight-bit weights", f"by kernel {findings.int8}" if findings.int8 else "not on the CPU of this machine"
     for kind, (count, num_bytes) in findings.caches.items():
-        yield f"kept {kind}", f"{count}, {num_bytes / 2**20:.1f} MiB"
+        yield f"kept {kind}", f"{count} {'entry' if count == 1 else 'entries'}, {num_bytes / 2**20:.1f} MiB"
     yield "kept in", findings.cache_folder
 
 

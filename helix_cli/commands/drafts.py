@@ -30,7 +30,7 @@ def drafts(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A local folder, a Hugging Face id, or demo.")],
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DIR]...", help="Folders to look in, four levels deep, beside the hub's cache."),
+        typer.Argument(metavar="DIR", help="Folders to look in, four levels deep, beside the hub's cache."),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Load those that can draft, and measure them against plain decoding.")

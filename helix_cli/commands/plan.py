@@ -12,6 +12,7 @@ from helix_cli.commands.settings import OPTIONS, Choices, with_settings
 from helix_cli.ui.console import Screen, notice
 from helix_cli.ui.measuring import show_lines, show_table
 from helix_cli.ui.progress import working
+from helix_cli.ui.tables import counted, percent
 
 if TYPE_CHECKING:
     from helix_cli.outlook import Outlook
@@ -52,7 +53,7 @@ plan = with_settings(_plan, without=OPTIONS.keys() - WITH_EFFECT)
 
 def _show(outlook: Outlook) -> None:
     models, cases = model_table(outlook), case_table(outlook)
-    show_table("Models", *models)
+    show_table("Models (* as they would be loaded)", *models)
     show_table("Keys and values of texts at one time", *cases)
     show_lines(lines(outlook))
 
@@ -66,9 +67,15 @@ def model_table(outlook: Outlook) -> tuple[list[str], list[list[str]]]:
     for model, name, parameters in zip(outlook.plan.models, outlook.names, outlook.parameters, strict=True):
         own = {one: f"{amount(size.kept)}{' *' * (one == model.weights)}" for one, size in model.formats.items()}
         sizes = [own.get(one, "-") for one in formats]
-        count = f"{parameters / 1e6:,.0f} M" if own else "shared"
+        count = _count(parameters) if own else "shared"
         rows.append([model.role, name, count, *sizes, f"{model.kv_bytes_per_token / 2**10:.1f} KiB"])
     return ["model", "name", "parameters", *formats, "K/V a token"], rows
+
+
+def _count(parameters: int) -> str:
+    """8,030 M, 1.6 M, or for a toy 260,800."""
+    millions = parameters / 1e6
+    return f"{parameters:,}" if millions < 1 else f"{millions:,.{1 if millions < 10 else 0}f} M"
 
 
 def case_table(outlook: Outlook) -> tuple[list[str], list[list[str]]]:
@@ -82,7 +89,7 @@ def case_table(outlook: Outlook) -> tuple[list[str], list[list[str]]]:
     }
     contexts = sorted({case.context for case in cases})
     rows = [[f"{context:,}", *(cells[context, texts] for texts in batches)] for context in contexts]
-    return ["context", *(f"{texts} text{'' if texts == 1 else 's'}" for texts in batches)], rows
+    return ["context", *(counted(texts, "text") for texts in batches)], rows
 
 
 def lines(outlook: Outlook) -> list[str]:
@@ -103,9 +110,9 @@ def lines(outlook: Outlook) -> list[str]:
         target, draft = plan.models
         share = draft.kv_bytes_per_token / target.kv_bytes_per_token
         found.append(
-            f"The draft adds {amount(draft.size.kept)} of weights and {share:.0%} to the keys and values."
+            f"The draft adds {amount(draft.size.kept)} of weights and {percent(share)} to the keys and values."
             if draft.size.kept
-            else f"The draft adds no weights and {share:.0%} to the keys and values."
+            else f"The draft adds no weights and {percent(share)} to the keys and values."
         )
     return [*found, *outlook.notes]
 
@@ -120,5 +127,5 @@ def verdict(outlook: Outlook) -> str:
     most = max((case.texts for case in outlook.cases if case.context == context and case.fits), default=0)
     begin = f"It fits: {amount(plan.weights)} of weights, and a cache of {plan.num_tokens:,} tokens"
     if most:
-        return f"{begin}, enough for {most} text{'' if most == 1 else 's'} of the model's {context:,}."
+        return f"{begin}, enough for {counted(most, 'text')} of the model's {context:,}."
     return f"{begin}, enough for a text of {outlook.longest:,} of the model's {context:,}. {better_context(plan)}"

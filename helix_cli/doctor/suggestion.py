@@ -16,7 +16,8 @@ def suggest(findings: Findings) -> str:
     """The YAML text; `load_config` takes it. Where nothing can be used, it is a comment that says so."""
     device = findings.best
     if device is None:
-        return "# No device can be used on this machine yet.\n"
+        asked = findings.asked_for
+        return f"# {asked} cannot be used on this machine yet.\n" if asked else "# No device can be used here yet.\n"
     lines = ["# For this machine, by helix doctor: helix generate --config FILE"]
     lines += [f"# {line}" for line in (*_sizes(findings), *_speeds(findings))]
     lines += ["backend:", f"  device: {device.name}"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from helix_cli.errors import ModelError
+from helix_cli.errors import ModelError, first_line
 
 CONFIGS = ("config.json", "generation_config.json")
 FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
@@ -65,10 +65,5 @@ def _download(repository: str, revision: str | None, files: Sequence[str]) -> Pa
         raise ModelError(f"{asked} is not a valid hub id.", "Write it as org/name or org/name@revision.") from error
     except (errors.HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"Downloading {asked} failed: {_first_line(error)}.", "Try again; what was fetched is kept."
+            f"Downloading {asked} failed: {first_line(error)}.", "Try again; what was fetched is kept."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any
 from helix_cli.errors import ModelError
 
 DOWNLOAD_AGAIN = "Download the checkpoint again, or choose another."
+UNRELATED = "config.json and the weights do not belong together."
 
 
 def read_json(path: Path) -> dict[str, Any]:

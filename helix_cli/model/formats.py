@@ -103,7 +103,7 @@ def int8_note(chosen: str, backend: Backend, cost: Cost) -> str | None:
     if plain is None or rounded is None or plain < PAYS * rounded:
         return None
     return (
-        f"With --weights int8 this model's matrix products take {rounded / plain:.0%} of the time here; "
+        f"With --weights int8 this model's matrix products take {100 * rounded / plain:.0f} % of the time here; "
         "the text may differ from that of the unrounded model."
     )
 

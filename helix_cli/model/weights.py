@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from helix_cli.errors import ModelError
-from helix_cli.model.fields import DOWNLOAD_AGAIN, read_json
+from helix_cli.model.fields import DOWNLOAD_AGAIN, UNRELATED, read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -62,7 +62,7 @@ class Weights:
             if tuple(found.get_shape()) != shape:
                 raise ModelError(
                     f"The tensor {name} is {found.get_shape()}, but config.json asks for {list(shape)}.",
-                    "config.json and the weights do not belong together.",
+                    UNRELATED,
                 )
             if found.get_dtype() not in DTYPES:
                 raise ModelError(
@@ -73,7 +73,7 @@ class Weights:
             if name not in shapes and not name.endswith(ignored):
                 raise ModelError(
                     f"The checkpoint {self.directory} holds the tensor {name}, which such a model does not have.",
-                    "config.json and the weights do not belong together.",
+                    UNRELATED,
                 )
 
     def size(self) -> tuple[int, int]:

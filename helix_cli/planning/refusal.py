@@ -43,14 +43,14 @@ def check_pool(plan: MemoryPlan) -> None:
         raise MemoryLimitError(
             f"A cache of {plan.fixed_blocks} blocks needs {amount(plan.fixed_blocks * plan.block_bytes)}, and "
             f"{amount(room * plan.block_bytes)} are left for it.",
-            f"cache.blocks={room} would fit, which is a context of {room * plan.block_size:,} tokens."
+            f"cache.blocks={room} would fit, which is room for {room * plan.block_size:,} tokens."
             if room
             else f"{FREE_SOME}.",
         )
     if plan.num_blocks < 1:
         raise MemoryLimitError(
-            f"{plan.memory_share:.0%} of the memory that is left holds no block of {plan.block_size} tokens, which "
-            f"needs {amount(plan.block_bytes)}.",
+            f"{100 * plan.memory_share:.0f} % of the memory that is left holds no block of {plan.block_size} tokens, "
+            f"which needs {amount(plan.block_bytes)}.",
             f"{FREE_SOME}, raise cache.memory_share, or lower cache.block_size.",
         )
 

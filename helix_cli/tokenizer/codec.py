@@ -84,7 +84,9 @@ class TransformersCodec:
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """See `Codec`."""
-        return list(self._tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+        # Otherwise transformers warns of texts that are longer than the model's context, which is refused elsewhere.
+        encoded = self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)
+        return list(encoded["input_ids"])
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
         """See `Codec`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helix_cli.errors import ModelError
+from helix_cli.errors import ModelError, first_line, is_out_of_memory
 from helix_cli.tokenizer.classes import CLASSES, class_of
 from helix_cli.tokenizer.codec import Codec, FastCodec, TransformersCodec
 
@@ -55,7 +55,7 @@ def load(path: Path) -> Loaded:
     try:
         direct = _load_directly(path, config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # an entry of another type than it should have
-        raise ModelError(f"{file} is damaged: {_first_line(error)}.", "Download the model again.") from error
+        raise ModelError(f"{file} is damaged: {first_line(error)}.", "Download the model again.") from error
     return direct or _load_with_transformers(path)
 
 
@@ -196,8 +196,10 @@ def _load_with_transformers(path: Path) -> Loaded:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a broken tokenizer fails in as many ways as there are classes
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
-            f"The tokenizer in {path} cannot be loaded: {_first_line(error)}.",
+            f"The tokenizer in {path} cannot be loaded: {first_line(error)}.",
             "Check that its files are complete and that it does not need code of its own.",
         ) from error
     template = getattr(tokenizer, "chat_template", None)
@@ -212,7 +214,7 @@ def _read_tokenizer(path: Path) -> Backend:
     try:
         return Backend.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise ModelError(f"{path} is damaged: {_first_line(error)}.", "Download the model again.") from error
+        raise ModelError(f"{path} is damaged: {first_line(error)}.", "Download the model again.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -222,12 +224,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {_first_line(error)}.", "Download the model again.") from error
+        raise ModelError(f"{path} is damaged: {first_line(error)}.", "Download the model again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is damaged: it does not hold an object.", "Download the model again.")
     return content
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -54,7 +54,8 @@ class Pairing:
         if self.relation == "same":
             return "same"
         words = "ids mapped" if self.relation == "mapped" else "shared"
-        return f"{words}, {self.num_shared:,} of {self.target_size:,} tokens, {self.coverage:.0%} of ordinary text"
+        share = f"{100 * self.coverage:.0f} %"
+        return f"{words}, {self.num_shared:,} of {self.target_size:,} tokens, {share} of ordinary text"
 
 
 def pair(target: Side, draft: Side, ordinary_text: str) -> Pairing:

@@ -53,6 +53,11 @@ def per_second(value: float | None) -> str:
     return _UNDEFINED if value is None else f"{value:.1f} tok/s"
 
 
+def counted(number: int, word: str) -> str:
+    """1 token, 2 tokens, 3,000 tokens."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def percent(value: float | None) -> str:
     """A share of 1."""
     return _UNDEFINED if value is None else f"{value:.0%}".replace("%", " %")
@@ -76,10 +81,10 @@ def vocabulary(facts: Mapping[str, Any]) -> str:
 
 def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str, str]]:
     reused = f", {stats.num_reused_tokens} of them cached" if stats.num_reused_tokens else ""
-    yield "prompt", f"{stats.num_prompt_tokens} tokens{reused}"
+    yield "prompt", f"{counted(stats.num_prompt_tokens, 'token')}{reused}"
     if stats.num_evicted_tokens:
         yield "evicted", f"{stats.num_evicted_tokens} kept tokens of other texts"
-    yield "answer", f"{stats.num_tokens} tokens, ended {end}"
+    yield "answer", f"{counted(stats.num_tokens, 'token')}, ended {end}"
     yield "speed", per_second(stats.tokens_per_second)
     yield "first token", seconds(stats.ttft_s)
     yield "per token", seconds(stats.tpot_s)
@@ -90,8 +95,11 @@ def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str
         yield from _depth_rows(stats)
     yield from _time_rows(stats)
     yield "exact", f"{'yes' if stats.exact else 'no'}: {stats.exact_reason}"
-    yield "cache", f"{stats.peak_blocks} blocks of {stats.block_size}, {stats.wasted_slots} slots empty"
-    yield "contiguous", f"would hold {stats.contiguous_blocks} blocks"
+    yield (
+        "cache",
+        f"{counted(stats.peak_blocks, 'block')} of {stats.block_size}, {counted(stats.wasted_slots, 'slot')} empty",
+    )
+    yield "contiguous", f"would hold {counted(stats.contiguous_blocks, 'block')}"
     if stats.load_s is not None:
         yield "loading", seconds(stats.load_s)
     if stats.process_to_first_token_s is not None:
@@ -99,8 +107,8 @@ def _rows(stats: RequestStats, end: str, ascii_only: bool) -> Iterator[tuple[str
 
 
 def _draft_rows(stats: RequestStats, ascii_only: bool) -> Iterator[tuple[str, str]]:
-    yield "drafted", f"{stats.num_drafted} tokens"
-    yield "accepted", f"{stats.num_accepted} tokens, {percent(stats.acceptance_rate)}"
+    yield "drafted", counted(stats.num_drafted, "token")
+    yield "accepted", f"{counted(stats.num_accepted, 'token')}, {percent(stats.acceptance_rate)}"
     if stats.mean_acceptance_length is not None:
         yield "per round", f"{stats.mean_acceptance_length:.2f} tokens"
     for place, share in enumerate(stats.acceptance_per_position, start=1):

@@ -7,6 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from helix_cli.checks.check import Result, Skip
+from helix_cli.checks.counting import _judge_counts
+from helix_cli.checks.law import Comparison, Sampled
 from helix_cli.checks.statistics import chi_square, detectable_variation, holm, p_value
 
 
@@ -63,3 +66,13 @@ def test_a_detectable_variation_is_detected_nine_times_in_ten() -> None:
 def test_more_samples_see_more() -> None:
     few, many = (detectable_variation(count, 10, 1e-3) for count in (100, 10000))
     assert many < few / 8 and math.isclose(few / many, 10, rel_tol=0.05)
+
+
+def test_a_count_that_could_have_shown_nothing_is_no_pass() -> None:
+    """100 texts of a law over thousands of tokens all go into one cell."""
+    sampled = Sampled(dict.fromkeys([(token,) for token in range(100)], 1.0), 100, 300, 20)
+    blind, seeing = (Comparison((0,), 0.0, freedom, 1.0, 0.9, []) for freedom in (0, 3))
+    with pytest.raises(Skip, match="could not have shown any difference"):
+        _judge_counts(sampled, [blind], [1.0], 1)
+    assert _judge_counts(sampled, [seeing], [1.0], 1).result is Result.PASS
+    assert _judge_counts(sampled, [blind], [1e-6], 1).result is Result.FAIL

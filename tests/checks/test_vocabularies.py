@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helix_cli.checks.check import Result
 from helix_cli.checks.runner import run_one
 from helix_cli.checks.subject import Subject
 from helix_cli.config import load_config
+from helix_cli.tokenizer import Tokenizer
 from tests.checks.test_checks import SMALL, in_process
 from tests.pairs import TARGET_WORDS, target_tokenizer
 from tests.test_session import settings
@@ -67,4 +69,18 @@ def test_a_draft_that_shares_too_little_fails_with_the_numbers(
     other = Subject(subject.config, SMALL, 0, in_process)
     other.draft_path = draft
     record = run_one(CHECKS["files.vocabulary"], other)
-    assert record.result is Result.FAIL and "drafting needs 50%" in record.reason
+    assert record.result is Result.FAIL and "drafting needs 50 %" in record.reason
+
+
+def test_what_a_tokenizer_drops_in_transformers_too_is_no_fault(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiny_tokenizer(tmp_path) / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"normalizer": {"type": "Lowercase"}}))
+    other = Subject(subject.config, SMALL, 0, in_process)
+    other.session, other.target_path, other.tokenizer = subject.session, tmp_path, Tokenizer(tmp_path)
+    record = run_one(CHECKS["files.tokenizer"], other)
+    assert record.result is Result.PASS and record.evidence["changed"] > 0, record.reason
+    whole = Tokenizer.decode
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, ids, *rest: whole(self, ids, *rest) + "x")
+    assert run_one(CHECKS["files.tokenizer"], other).result is Result.FAIL

@@ -34,9 +34,16 @@ def test_a_model_that_fits(model: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert result.exit_code == 0, result.output
     assert "It fits: " in result.stdout and "enough for 16 texts of the model's 5,000." in result.stdout
     assert "1.0 GiB free of 4.0 GiB" in result.stdout
-    assert "The draft adds no weights and 33% to the keys and values." in result.stdout
+    assert "The draft adds no weights and 33 % to the keys and values." in result.stdout
     for words in ("2,048", "4,096", "5,000", "4 texts", "float32", "shared", "K/V a token"):
         assert words in result.stdout
+
+
+def test_the_chosen_formats_and_the_parameters_are_told(model: Path) -> None:
+    told = plan("--model", str(model), "--draft", "demo").stdout
+    assert "Models (* as they would be loaded)" in told
+    count = json.loads(plan("--model", str(model), "--json").stdout)["models"][0]["parameters"]
+    assert f"{count:,}" in told and "1.6 M" in told
 
 
 def test_a_context_that_does_not_fit_says_what_would(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,4 +38,6 @@ def test_a_suggestion_is_a_config(
 
 def test_nothing_to_suggest() -> None:
     assert suggest(findings(devices=[ABSENT])).startswith("# No device")
+    # Of the others nothing is known when only one was asked about.
+    assert suggest(findings(devices=[ABSENT], asked_for="cuda")).startswith("# cuda cannot be used")
     assert CPU.usable

@@ -133,7 +133,7 @@ def test_a_cache_that_does_not_fit_says_which_would() -> None:
     error = refused(made)
     assert "10000 blocks needs 1.2 GiB" in error.message
     room = made.room_for_blocks
-    assert error.hint == f"cache.blocks={room} would fit, which is a context of {room * 16:,} tokens."
+    assert error.hint == f"cache.blocks={room} would fit, which is room for {room * 16:,} tokens."
     check_pool(replace(made, fixed_blocks=room))
     with pytest.raises(MemoryLimitError):
         check_pool(replace(made, fixed_blocks=room + 1))

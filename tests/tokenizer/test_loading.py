@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,18 @@ def test_tokens_of_older_files_are_left_to_transformers(trained: Path, tmp_path:
     folder = checkpoint(trained, tmp_path, "pieces", "llama", "LlamaTokenizer", LLAMA)
     (folder / "special_tokens_map.json").write_text(json.dumps({"bos_token": RECORD, "eos_token": "</s>"}))
     assert isinstance(assert_same(folder, TEXTS)._codec, TransformersCodec)
+
+
+def test_transformers_does_not_warn_of_long_texts(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(trained, tmp_path, "pieces", "llama", "LlamaTokenizer", LLAMA | {"model_max_length": 4})
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>"}))
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    tokenizer = Tokenizer(folder)
+    assert isinstance(tokenizer._codec, TransformersCodec)
+    assert len(tokenizer.encode("Hello there, how are you today?")) > 4
+    assert caplog.messages == []
 
 
 def test_padding_and_truncation_in_the_file_do_not_touch_prompts(trained: Path, tmp_path: Path) -> None:

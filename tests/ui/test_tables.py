@@ -11,7 +11,7 @@ from rich.console import Console
 
 from helix_cli.core import FinishedEvent, FinishReason
 from helix_cli.stats import Trace, summarise
-from helix_cli.ui.tables import bar, percent, seconds, stats_table
+from helix_cli.ui.tables import bar, counted, percent, seconds, stats_table
 from tests.ui.screens import INFO, finished_event
 
 
@@ -96,6 +96,10 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 )
 def test_durations(value: float | None, text: str) -> None:
     assert seconds(value) == text
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert [counted(number, "token") for number in (0, 1, 3000)] == ["0 tokens", "1 token", "3,000 tokens"]
 
 
 def test_shares() -> None:

@@ -95,7 +95,8 @@ def _attend(
         form=Form(scale, sliding_window, softcap, s_aux),
         unknown=tuple(unknown),
     )
-    return answer(call)[None], None
+    # Contiguous, as transformers' own attention returns it: some models take a view of it.
+    return answer(call).contiguous()[None], None
 
 
 class Alone:

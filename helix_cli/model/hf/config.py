@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from helix_cli.backend import NUMBER_TYPES
 from helix_cli.errors import ModelError
 from helix_cli.model.fields import DOWNLOAD_AGAIN, Fields, read_json
 from helix_cli.model.hf.quiet import briefly, quiet
@@ -31,6 +32,7 @@ HARMLESS = {
     "max_window_layers",
     "sliding_window_pattern",
     "_sliding_window_pattern",
+    "prefix_dense_sliding_window_pattern",
     "chunk_size_feed_forward",
 }
 """Settings named so that other checks look at, or that change nothing."""
@@ -119,7 +121,8 @@ def refuse_by_config(config: Any, name: str) -> None:
     for index, kind in enumerate(getattr(config, "layer_types", None) or ()):
         if kind not in WINDOWED:
             raise ModelError(
-                f"Layer {index} of {name} is of kind {kind}, which has no keys and values to page.", ANOTHER
+                f"Layer {index} of {name} is of kind {kind}; Helix computes full_attention and sliding_attention only.",
+                ANOTHER,
             )
     for key, value in sorted(config.to_dict().items()):
         if value and key not in HARMLESS and any(word in key for word in TELLING):
@@ -156,8 +159,13 @@ def _rope_types(config: Any) -> Iterator[str]:
 
 def _positive(config: Any, name: str, field: str) -> int:
     value = getattr(config, field, None)
+    if value is None:
+        raise ModelError(
+            f"The config of {name} does not say {field}.",
+            "Helix cannot size its cache without it; the README lists families that work.",
+        )
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ModelError(f"The config of {name} does not say {field}.", ANOTHER)
+        raise ModelError(f"In the config of {name}, {field} is {value!r} and not a positive integer.", DOWNLOAD_AGAIN)
     return value
 
 
@@ -168,9 +176,8 @@ def _widest(value: int | Sequence[int] | None) -> int:
 
 def _dtype(config: Any, text: Any) -> torch.dtype:
     """Number type of the stored weights; float32 where it is not said."""
-    found = getattr(config, "dtype", None) or getattr(text, "dtype", None) or torch.float32
-    if isinstance(found, str):
-        found = getattr(torch, found.removeprefix("torch."), None)
-    if found not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ModelError(f"Weights in {found} are not supported.", "Choose float32, bfloat16 or float16.")
-    return found
+    said = getattr(config, "dtype", None) or getattr(text, "dtype", None) or "float32"
+    name = str(said).removeprefix("torch.")
+    if name not in NUMBER_TYPES:
+        raise ModelError(f"Weights in {name} are not supported.", f"Choose a checkpoint in {', '.join(NUMBER_TYPES)}.")
+    return NUMBER_TYPES[name]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from helix_cli.model.calibrate import fit
@@ -20,9 +21,11 @@ FIELD = "matrix"
 class ProductModule(nn.Module):
     """A product in the place of a linear module."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, weight: Tensor) -> None:
         super().__init__()
         self.product = product
+        # Some models ask for the type or the shape of a matrix; its numbers are in the product alone.
+        self.weight = torch.empty_like(weight, device="meta")
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
@@ -54,7 +57,7 @@ class Place:
 
     def put(self, product: Product) -> None:
         """Replaces the module."""
-        self.parent._modules[self.name] = ProductModule(product)
+        self.parent._modules[self.name] = ProductModule(product, self.module.weight.detach())
 
 
 def places(model: nn.Module) -> Iterator[Place]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from helix_cli.backend import Backend
 from helix_cli.errors import MemoryLimitError, ModelError
-from helix_cli.model.fields import DOWNLOAD_AGAIN
+from helix_cli.model.fields import DOWNLOAD_AGAIN, UNRELATED
 from helix_cli.model.hf import guard
 from helix_cli.model.hf.attention import NAME, causal_attention, register
 from helix_cli.model.hf.config import HFArchitecture
@@ -72,6 +72,7 @@ def _module(directory: Path, dtype: torch.dtype) -> Any:
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
     except (ValueError, RuntimeError, MemoryError, OSError, KeyError, TypeError) as error:
@@ -84,12 +85,13 @@ def _module(directory: Path, dtype: torch.dtype) -> Any:
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(f"The checkpoint {directory} lacks the tensor {missing[0]}.", DOWNLOAD_AGAIN)
+    if info["mismatched_keys"]:
+        name, found, wanted = min(info["mismatched_keys"])
+        raise ModelError(f"The tensor {name} is {list(found)}, but config.json asks for {list(wanted)}.", UNRELATED)
     unexpected = sorted(name for name in info["unexpected_keys"] if not name.endswith(IGNORED))
-    if unexpected or info["mismatched_keys"]:
-        name = unexpected[0] if unexpected else sorted(info["mismatched_keys"])[0][0]
+    if unexpected:
         raise ModelError(
-            f"The checkpoint {directory} holds the tensor {name}, which such a model does not have.",
-            "config.json and the weights do not belong together.",
+            f"The checkpoint {directory} holds the tensor {unexpected[0]}, which such a model does not have.", UNRELATED
         )
     for name, tensor in module.named_parameters():
         if not all(bool(end.isfinite()) for end in tensor.detach().aminmax()):

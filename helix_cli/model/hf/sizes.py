@@ -14,10 +14,11 @@ from torch import nn
 
 from helix_cli.cache.paged import KVShape, bytes_per_block
 from helix_cli.errors import ModelError
+from helix_cli.model.fields import DOWNLOAD_AGAIN
 from helix_cli.model.hf import guard
 from helix_cli.model.hf.attention import NAME, register
 from helix_cli.model.hf.decoder import HFDecoder
-from helix_cli.model.hf.quiet import quiet
+from helix_cli.model.hf.quiet import briefly, quiet
 
 if TYPE_CHECKING:
     from helix_cli.model.hf.config import HFArchitecture
@@ -48,8 +49,13 @@ def hf_sizes(shape: HFArchitecture) -> HFSizes:
     from transformers.pytorch_utils import Conv1D
 
     register()
-    with quiet(), torch.device("meta"):
-        module = transformers.AutoModelForCausalLM.from_config(shape.config).eval()  # type: ignore[no-untyped-call]
+    try:
+        with quiet(), torch.device("meta"):
+            module = transformers.AutoModelForCausalLM.from_config(shape.config).eval()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, ImportError) as error:
+        raise ModelError(
+            f"transformers cannot build the {shape.name} that config.json describes: {briefly(error)}.", DOWNLOAD_AGAIN
+        ) from error
     whole = replace(shape, num_layers=shape.config.get_text_config().num_hidden_layers)
     kept = _kept(HFDecoder(whole, shape.dtype, torch.device("meta"), False, module, ()))
     matrices = [one.weight for one in module.modules() if type(one) in (nn.Linear, Conv1D)]

@@ -12,7 +12,8 @@ from packaging.version import Version
 from helix_cli.errors import ModelError
 from helix_cli.model.hf import guard
 from helix_cli.model.hf.attention import NAME
-from tests.model.hf.zoo import REFUSED, load, make
+from helix_cli.model.hf.config import refuse_by_config
+from tests.model.hf.zoo import REFUSED, config_of, load, make
 
 REASONS = {
     "bloom": "BloomForCausalLM",
@@ -24,7 +25,7 @@ REASONS = {
     "gptj": "attention of GPTJForCausalLM ignores",
     "gpt_neo": "GPTNeoForCausalLM sets window_size to 7",
     "codegen": "attention of CodeGenForCausalLM ignores",
-    "mamba": "Layer 0 of MambaForCausalLM is of kind linear_attention",
+    "mamba": "Layer 0 of MambaForCausalLM is of kind linear_attention; Helix computes full_attention",
     "qwen3_next": "Layer 0 of Qwen3NextForCausalLM is of kind linear_attention",
     "llama4_text": "Layer 0 of Llama4ForCausalLM is of kind chunked_attention",
     "qwen2_moe/window": "The sliding window of Qwen2MoeForCausalLM (7) exists only as a mask",
@@ -45,6 +46,12 @@ def test_refused_by_name(name: str, tmp_path: Path) -> None:
         load(tmp_path)
     assert REASONS[name] in caught.value.message
     assert caught.value.hint
+
+
+def test_a_setting_by_which_the_kinds_of_layers_were_chosen_is_harmless() -> None:
+    refuse_by_config(config_of("gemma", prefix_dense_sliding_window_pattern=1), "GemmaForCausalLM")
+    with pytest.raises(ModelError, match="sets dense_sliding_window to 7"):
+        refuse_by_config(config_of("gemma", dense_sliding_window=7), "GemmaForCausalLM")
 
 
 @pytest.fixture(scope="module")

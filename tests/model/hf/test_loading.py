@@ -55,7 +55,10 @@ def test_what_the_config_says(gpt2: Path) -> None:
             lambda t: t["transformer.ln_f.bias"].fill_(torch.nan),
             "transformer.ln_f.bias holds values that are not finite",
         ),
-        (lambda t: t.update({"transformer.wte.weight": torch.ones(5, 32)}), "transformers cannot load"),
+        (
+            lambda t: t.update({"transformer.wte.weight": torch.ones(5, 32)}),
+            "transformer.wte.weight is [5, 32], but config.json asks for [96, 32]",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(gpt2: Path, change: Any, message: str) -> None:
@@ -90,7 +93,9 @@ def test_pickled_weights_are_refused(gpt2: Path) -> None:
         ),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM is not a causal language"),
         ({"quantization_config": {"quant_method": "gptq"}}, "This checkpoint is quantised (gptq)"),
-        ({"dtype": "float8_e4m3fn"}, "Weights in"),
+        ({"dtype": "float8_e4m3fn"}, "Weights in float8_e4m3fn are not supported"),
+        ({"dtype": "float7"}, "Weights in float7 are not supported|transformers cannot read"),
+        ({"n_layer": -1}, "In the config of GPT2LMHeadModel, num_hidden_layers is -1 and not a positive integer"),
         ({"n_positions": None}, "transformers cannot read|does not say max_position_embeddings"),
     ],
 )
@@ -101,3 +106,13 @@ def test_configs_are_refused_before_any_weight_is_read(gpt2: Path, fields: dict[
     with pytest.raises(ModelError) as caught:
         read_hf_architecture(gpt2)
     assert any(part in caught.value.message for part in message.split("|")) and caught.value.hint
+
+
+@pytest.mark.parametrize(("field", "value"), [("n_head", 5), ("activation_function", "zelu")])
+def test_a_config_that_no_model_can_have_is_refused_before_any_weight_is_read(
+    gpt2: Path, field: str, value: Any
+) -> None:
+    (gpt2 / "model.safetensors").unlink()
+    change_config(gpt2, **{field: value})
+    with pytest.raises(ModelError, match="transformers cannot build the GPT2LMHeadModel that"):
+        _ = read_hf_architecture(gpt2).sizes

@@ -99,6 +99,10 @@ RUNNING: dict[str, dict[str, Any]] = {
     "nemotron": {},
     "gpt_oss": EXPERTS | {"layer_types": ALTERNATING, "sliding_window": 7},
     "deepseek_v3": DEEPSEEK,
+    # It takes a view of what its attention returns, which others reshape.
+    "afmoe": EXPERTS | {"moe_intermediate_size": 32, "layer_types": ALTERNATING, "sliding_window": 7},
+    # It asks for the type of a matrix that a product has replaced.
+    "hunyuan_v1_moe": EXPERTS,
 }
 # What must be refused, and one part of the reason.
 REFUSED: dict[str, dict[str, Any]] = {
