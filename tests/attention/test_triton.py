@@ -104,6 +104,12 @@ def test_large_scores_of_either_sign(monkeypatch: pytest.MonkeyPatch, split_keys
     assert case.check().splits(1, 201) == splits
 
 
+def test_tokens_of_a_tile_that_see_nothing_of_the_first_keys() -> None:
+    """Wide heads are looked at few keys at a time, and the window of a tile's last tokens begins behind the first."""
+    case = Case(Heads(1, 1, 256), [(30, 40)])
+    assert case.check(window=5).keys < 40
+
+
 def test_a_long_chunk_is_several_tiles() -> None:
     case = Case(Heads(4, 1, 16), [(10, 40), (0, 1)])
     kernel = case.check(window=25)

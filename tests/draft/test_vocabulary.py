@@ -112,6 +112,7 @@ def test_text_is_proposed_in_the_targets_tokens_and_joined_to_what_is_committed(
     one = sequence(ids(pair, "ab", "Ġ"), temperature=0.0)
     reading = vocabulary.read(one)
     assert reading is not None and draft.decode(reading.tokens) == "ab "
+    assert vocabulary.prefix(one, reading) == reading.tokens, "what is drawn is penalised in the draft's own ids"
 
     def proposed(*words: str) -> list[str | None]:
         drawn = [draft.vocabulary()[word] for word in words]
@@ -152,11 +153,27 @@ def test_a_proposal_goes_on_where_a_target_marks_the_beginning_of_a_text(tmp_pat
     assert vocabulary.proposal(one, reading, [draft.vocabulary()["▁ab"]]) == [target.vocabulary()["Ġab"]]
 
 
-def test_an_end_comes_after_whole_characters_and_nothing_after_it(tmp_path: Path) -> None:
-    vocabulary, target, draft = by_text(
-        declare(byte_level(tmp_path / "target"), eos_token="<|im_end|>"),
-        declare(sentence_piece(tmp_path / "draft"), "llama", tokenizer_class="LlamaTokenizer"),
+def bytes_and_pieces(folder: Path) -> tuple[ByText, Tokenizer, Tokenizer]:
+    """A target of bytes, and a draft of pieces with an entry for each byte."""
+    return by_text(
+        declare(byte_level(folder / "target"), eos_token="<|im_end|>"),
+        declare(sentence_piece(folder / "draft"), "llama", tokenizer_class="LlamaTokenizer"),
     )
+
+
+def test_what_cannot_be_told_is_not_read(tmp_path: Path) -> None:
+    """A part of a character, and a beginning alone for a draft that begins texts with nothing."""
+    vocabulary, target, _ = bytes_and_pieces(tmp_path)
+    tokens = target.encode("a\N{BUG}")
+    assert vocabulary.read(sequence(tokens[:-1])) is None and vocabulary.read(sequence(tokens)) is not None
+    (tmp_path / "words").mkdir()
+    (tmp_path / "bytes").mkdir()
+    other, target, _ = by_text(draft_tokenizer(tmp_path / "words"), target_tokenizer(tmp_path / "bytes"))
+    assert other.read(sequence(list(target.leading_ids))) is None
+
+
+def test_an_end_comes_after_whole_characters_and_nothing_after_it(tmp_path: Path) -> None:
+    vocabulary, target, draft = bytes_and_pieces(tmp_path)
     one, ids, (end,) = sequence(target.encode("Hello")), draft.vocabulary(), vocabulary.eos_ids
     reading = vocabulary.read(one)
     assert reading is not None
