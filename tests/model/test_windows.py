@@ -76,7 +76,7 @@ def test_a_window_says_what_a_plain_pass_says() -> None:
     passes = [
         [row(first, 0, list(range(3, 12)), 1), row(second, 0, [4, 5, 6], 1)],
         [row(first, 9, [7, 8], 2), row(second, 3, [5], 1)],
-        [row(second, 4, [6], 2, [7]), row(first, 11, [9], 1)],
+        [row(second, 4, [6], 1, [7]), row(first, 11, [9], 1)],
         [row(first, 9, [3], 2, [4]), row(second, 4, [8], 0)],
         [row(first, 10, [5], 1), row(second, 5, [6], 1), row(third, 0, [9, 3], 2)],
         [row(third, 2, [4], 1), row(second, 5, [9], 2, [9]), row(first, 9, [8], 1)],
