@@ -138,9 +138,16 @@ def test_inputs_are_rounded_as_torch_rounds(function: Function, size: int) -> No
 def test_a_kernel_that_is_wrong_is_not_used(function: Function, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     def wrong(self: NativeLinear, x: torch.Tensor, added: torch.Tensor | None) -> torch.Tensor:
         assert added is not None
-        product = x @ self._weight.float().t() + added
+        product = torch.stack([self._weight.float() @ row for row in x]) + added
         return product + 1 if fault == "sum" else product * (1 + 1e-6 * len(x))
 
     assert float_native.is_right(function)
     monkeypatch.setattr(NativeLinear, "_product", wrong)
     assert not float_native.is_right(function)
+
+
+def test_rounded_products_that_are_wrong_are_not_used(function: Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = can_round.__wrapped__
+    assert fresh() == has_rounded()
+    monkeypatch.setattr(float_native, "is_right", lambda function, rounds=False: not rounds)
+    assert not fresh()

@@ -95,6 +95,8 @@ def test_text_goes_on_without_the_marks_of_a_beginning() -> None:
     # "Th" and "e" would merge, so something else stands before the "e".
     joined = encode_after(BYTES, "Th", "e")
     assert BYTES.decode(joined) == "e"
+    # So would "a" and "n".
+    assert [PIECES.token(id) for id in encode_after(PIECES, "a", "n")] == ["n"]
 
 
 def test_ids_that_differ_are_told_one_by_one() -> None:
@@ -106,3 +108,17 @@ def test_ids_that_differ_are_told_one_by_one() -> None:
         assert respelling.follow(tokens[:end])
         assert respelling.tokens == [token + 1 for token in tokens[:end]]
         assert respelling.num_settled == end
+
+
+def test_a_beginning_is_told_once_and_what_has_no_partner_by_its_letters() -> None:
+    same = Pairing("mapped", {id: id for id in PIECES.vocabulary().values()}, 1, 1, 1.0, None)
+    tokens = PIECES.encode("Hello")
+    respelling = Respelling(PIECES, PIECES, same)
+    respelling.follow(tokens)
+    assert respelling.tokens == tokens and tokens[0] in PIECES.leading_ids
+    think = BYTES.vocabulary()["<think>"]
+    others = {id: id for id in BYTES.vocabulary().values() if id != think}
+    respelling = Respelling(BYTES, BYTES, Pairing("mapped", others, 1, 1, 1.0, None))
+    tokens = BYTES.encode("a<think>b")
+    respelling.follow(tokens)
+    assert think in tokens and respelling.tokens == tokens
