@@ -63,6 +63,15 @@ def test_text_without_spaces_is_settled_too() -> None:
     assert retelling.num_settled > 0 and PIECES.decode(retelling.tokens) == text
 
 
+def test_words_that_later_letters_may_join_stay_open() -> None:
+    """Some tokens are of several words, and the tail is cut while one of them is coming."""
+    joined = "?  I'm fine, you'll see."
+    assert len(PIECES.encode_rendered("y" + joined)) == len(PIECES.encode_rendered("y")) + 1
+    text = "y " * (LONGEST_TAIL // 2 - 5) + joined + " And then?"
+    retelling = told(BYTES, PIECES, BYTES.encode(text))
+    assert retelling.num_settled > 1 and retelling.tokens == PIECES.encode(text)
+
+
 def test_within_a_character_nothing_can_be_told() -> None:
     tokens = BYTES.encode("a\N{BUG}")
     retelling = Retelling(BYTES, PIECES, pairing_of(BYTES, PIECES))
