@@ -60,7 +60,7 @@ def test_long_text_is_settled_as_if_it_had_been_tokenised_whole(target: Tokenize
 def test_text_without_spaces_is_settled_too() -> None:
     text = "日本語のテキスト" * 60
     retelling = told(BYTES, PIECES, BYTES.encode(text), 5)
-    assert retelling.num_settled > 0 and PIECES.decode(retelling.tokens) == text
+    assert retelling.num_settled > LONGEST_TAIL and PIECES.decode(retelling.tokens) == text
 
 
 def test_words_that_later_letters_may_join_stay_open() -> None:
@@ -85,6 +85,21 @@ def test_each_tokenizer_begins_a_text_in_its_own_way() -> None:
     assert PIECES.leading_ids == (bos,) and BYTES.leading_ids == ()
     assert told(BYTES, PIECES, BYTES.encode("Hello")).tokens == PIECES.encode("Hello")
     assert told(PIECES, BYTES, PIECES.encode("Hello")).tokens == BYTES.encode("Hello")
+
+
+def test_a_beginning_that_is_told_is_not_begun_twice(tmp_path: Path) -> None:
+    """A target that begins no text by itself may read one that was begun for it, as by a chat template."""
+    target = Tokenizer(declare(byte_level(tmp_path), eos_token="<|im_end|>", bos_token="<|endoftext|>"))
+    begun = told(target, PIECES, target.encode("<|endoftext|>Hello")).tokens
+    (begin,) = PIECES.leading_ids
+    assert begun[0] == begin and begin not in begun[1:] and PIECES.decode(begun) == "Hello"
+
+
+def test_a_character_that_an_end_broke_off_is_gone() -> None:
+    end = BYTES.vocabulary()["<|im_end|>"]
+    tokens = [*BYTES.encode("a\N{BUG}")[:-1], end, *BYTES.encode("b")]
+    retelling = told(BYTES, PIECES, tokens)
+    assert PIECES.decode(retelling.tokens[retelling.tokens.index(PIECES.vocabulary()["</s>"]) :]) == "b"
 
 
 def test_special_tokens_are_told_by_their_partner_or_by_their_letters() -> None:
