@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helix_cli.cache.table import BlockTable
-from helix_cli.core import SamplingParams, Sequence, Wanted
+from helix_cli.core import Draft, SamplingParams, Sequence, Wanted
 from helix_cli.draft.vocabulary import ByText, SameIds, SharedTokens
 from helix_cli.engine.engine import EMPTY_DRAFT
 from helix_cli.sampling import probabilities
@@ -187,7 +187,7 @@ def test_what_is_proposed_as_text_is_the_likeliest_whatever_is_asked_for() -> No
     pair = tiny_pair("text")
     bench = build("model", target=pair.target, draft=pair.draft, vocabulary_of=pair.vocabulary_of("text"))
     drafter, committed = bench.engine.drafter, ids(pair, "ab", "Ġ", "cd")
-    drafts = []
+    drafts: list[Draft] = []
     for rule in RULES:
         drafts += drafter.propose([Wanted(sequence(committed, rule, temperature=5.0), 4)]).values()
         drafter.forget(0)

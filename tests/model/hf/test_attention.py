@@ -47,8 +47,9 @@ def test_what_may_change_the_result_is_named(arguments: dict[str, Any], unknown:
 
 def test_who_answers_is_said_for_one_pass_only() -> None:
     ask()
+    ones = torch.ones(1, 2, 1, 8)
     with pytest.raises(AssertionError, match="outside"):
-        _attend(SimpleNamespace(), *(torch.ones(1, 2, 1, 8) for _ in range(3)), None)
+        _attend(SimpleNamespace(), ones, ones, ones, None)
 
 
 @pytest.mark.parametrize("form", [Form(0.3), Form(0.3, 2), Form(0.3, None, 1.5), Form(0.3, 2, 1.5, SINKS)], ids=str)
