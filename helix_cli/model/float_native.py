@@ -114,13 +114,17 @@ def open_float() -> Function | None:
 
 @cache
 def can_round() -> bool:
-    """Whether products with inputs rounded to bfloat16 are compiled in: the processor has to have them itself."""
-    function, tell = open_float(), open_function(SOURCE, "helix_float_rounds", (_P,))
-    if function is None or tell is None:
-        return False
-    rounds = ctypes.c_int()
-    tell(ctypes.addressof(rounds))
-    return bool(rounds.value) and is_right(function, rounds=True)
+    """Whether products with inputs rounded to bfloat16 can be had here and are right."""
+    function = open_float()
+    return function is not None and has_rounded() and is_right(function, rounds=True)
+
+
+def has_rounded() -> bool:
+    """Whether they are compiled in: the processor has to have them itself."""
+    tell, rounds = open_function(SOURCE, "helix_float_rounds", (_P,)), ctypes.c_int()
+    if tell is not None:
+        tell(ctypes.addressof(rounds))
+    return bool(rounds.value)
 
 
 def is_right(function: Function, rounds: bool = False) -> bool:

@@ -92,6 +92,24 @@ def test_a_context_that_is_split(monkeypatch: pytest.MonkeyPatch, window: int | 
     assert kernel.splits(2, 201) == 4
 
 
+@pytest.mark.parametrize(("split_keys", "splits"), [(32, 4), (1000, 1)])
+def test_large_scores_of_either_sign(monkeypatch: pytest.MonkeyPatch, split_keys: int, splits: int) -> None:
+    """Their exponentials are no numbers, or zero, unless the largest is taken off in each split and between them."""
+    monkeypatch.setattr(triton_paged, "SPLIT_KEYS", split_keys)
+    case = Case(Heads(4, 2, 16), [(200, 1)], dtype=torch.float16)
+    width = case.heads.query_width
+    case.qkv[:, : width // 2], case.qkv[:, width // 2 : width] = 10.0, -10.0
+    case.qkv[:, width : width + width // 2] += 3.0
+    case.pool[0] += 3.0
+    assert case.check().splits(1, 201) == splits
+
+
+def test_tokens_of_a_tile_that_see_nothing_of_the_first_keys() -> None:
+    """Wide heads are looked at few keys at a time, and the window of a tile's last tokens begins behind the first."""
+    case = Case(Heads(1, 1, 256), [(30, 40)])
+    assert case.check(window=5).keys < 40
+
+
 def test_a_long_chunk_is_several_tiles() -> None:
     case = Case(Heads(4, 1, 16), [(10, 40), (0, 1)])
     kernel = case.check(window=25)

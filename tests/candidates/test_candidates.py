@@ -102,6 +102,21 @@ def test_what_can_draft_is_described_from_its_headers(machine: Path, target: Fac
     assert json.dumps([one.to_dict() for one in found.values()], allow_nan=False)
 
 
+def test_the_same_size_the_same_folder_and_too_little_in_common_are_refused(
+    machine: Path, target: Facts, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(machine / "target", tmp_path / "twin")
+    (tmp_path / "link").symlink_to(machine / "target")
+    monkeypatch.setattr("helix_cli.vocabulary_choice.LEAST_COVERAGE", 1.01)
+    for path, words in (
+        (tmp_path / "twin", "no smaller than the target"),
+        (tmp_path / "link", "the target itself"),
+        (machine / "other", "drafting needs 101%"),
+    ):
+        refusal = examine(Found("x", path), target, backend).refusal
+        assert refusal is not None and words in refusal
+
+
 def test_what_nobody_foresaw_is_a_refusal(
     machine: Path, target: Facts, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

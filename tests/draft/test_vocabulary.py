@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from helix_cli.cache.table import BlockTable
-from helix_cli.core import SamplingParams, Sequence, Wanted
+from helix_cli.core import Draft, SamplingParams, Sequence, Wanted
 from helix_cli.draft.vocabulary import ByText, SameIds, SharedTokens
 from helix_cli.engine.engine import EMPTY_DRAFT
 from helix_cli.sampling import probabilities
 from helix_cli.stats import Trace
+from helix_cli.tokenizer import Side, Tokenizer
+from helix_cli.tokenizer import pair as pair_up
 from helix_cli.verify import RULES
 from tests.harness import EOS, SMALL, build, requests
-from tests.pairs import WAYS, Pair, tiny_pair
+from tests.pairs import WAYS, Pair, draft_tokenizer, target_tokenizer, tiny_pair
+from tests.tokenizer.samples import byte_level, declare, sentence_piece
 
 V = SMALL["vocab_size"]
 
@@ -108,6 +112,7 @@ def test_text_is_proposed_in_the_targets_tokens_and_joined_to_what_is_committed(
     one = sequence(ids(pair, "ab", "Ġ"), temperature=0.0)
     reading = vocabulary.read(one)
     assert reading is not None and draft.decode(reading.tokens) == "ab "
+    assert vocabulary.prefix(one, reading) == reading.tokens, "what is drawn is penalised in the draft's own ids"
 
     def proposed(*words: str) -> list[str | None]:
         drawn = [draft.vocabulary()[word] for word in words]
@@ -119,6 +124,91 @@ def test_text_is_proposed_in_the_targets_tokens_and_joined_to_what_is_committed(
     assert proposed("c", "d", "▁ab") == ["cd", "Ġab"]
     assert proposed("bcd", "</s>") == ["b", "cd", "<end>"], "an end that the draft writes is the target's"
     assert vocabulary.ends(one, draft.vocabulary()["</s>"]) and not vocabulary.ends(one, draft.vocabulary()["c"])
+
+
+def by_text(target: Path, draft: Path) -> tuple[ByText, Tokenizer, Tokenizer]:
+    """The way between two checkpoints' tokenizers, whose texts end as they declare."""
+    mine, theirs = Tokenizer(target), Tokenizer(draft)
+    ends = frozenset({mine.vocabulary()[mine.special_tokens["eos_token"]]})
+    pairing = pair_up(Side(mine, 1000), Side(theirs, 1000), "ab")
+    return ByText(mine, theirs, pairing, 1000, ends), mine, theirs
+
+
+def test_a_proposal_goes_on_where_a_target_marks_the_beginning_of_a_text(tmp_path: Path) -> None:
+    """Neither tokenizer may take the proposed text for a text of its own, be there one committed token or many."""
+    (tmp_path / "words").mkdir()
+    (tmp_path / "bytes").mkdir()
+    words, plain = draft_tokenizer(tmp_path / "words"), target_tokenizer(tmp_path / "bytes")
+    for num_committed in (1, 20):
+        vocabulary, target, draft = by_text(words, plain)
+        one = sequence([target.vocabulary()["▁ab"]] * num_committed)
+        reading = vocabulary.read(one)
+        assert reading is not None
+        for word, wanted in (("cd", "cd"), ("Ġab", "▁ab")):
+            assert vocabulary.proposal(one, reading, [draft.vocabulary()[word]]) == [target.vocabulary()[wanted]]
+    vocabulary, target, draft = by_text(plain, words)
+    one = sequence([target.vocabulary()["ab"]])
+    reading = vocabulary.read(one)
+    assert reading is not None
+    assert vocabulary.proposal(one, reading, [draft.vocabulary()["▁ab"]]) == [target.vocabulary()["Ġab"]]
+
+
+def bytes_and_pieces(folder: Path) -> tuple[ByText, Tokenizer, Tokenizer]:
+    """A target of bytes, and a draft of pieces with an entry for each byte."""
+    return by_text(
+        declare(byte_level(folder / "target"), eos_token="<|im_end|>"),
+        declare(sentence_piece(folder / "draft"), "llama", tokenizer_class="LlamaTokenizer"),
+    )
+
+
+def test_what_cannot_be_told_is_not_read(tmp_path: Path) -> None:
+    """A part of a character, and a beginning alone for a draft that begins texts with nothing."""
+    vocabulary, target, _ = bytes_and_pieces(tmp_path)
+    tokens = target.encode("a\N{BUG}")
+    assert vocabulary.read(sequence(tokens[:-1])) is None and vocabulary.read(sequence(tokens)) is not None
+    (tmp_path / "words").mkdir()
+    (tmp_path / "bytes").mkdir()
+    other, target, _ = by_text(draft_tokenizer(tmp_path / "words"), target_tokenizer(tmp_path / "bytes"))
+    assert other.read(sequence(list(target.leading_ids))) is None
+
+
+def test_an_end_comes_after_whole_characters_and_nothing_after_it(tmp_path: Path) -> None:
+    vocabulary, target, draft = bytes_and_pieces(tmp_path)
+    one, ids, (end,) = sequence(target.encode("Hello")), draft.vocabulary(), vocabulary.eos_ids
+    reading = vocabulary.read(one)
+    assert reading is not None
+    assert vocabulary.proposal(one, reading, [ids["e"], ids["</s>"]]) == [target.vocabulary()["e"], end]
+    assert vocabulary.proposal(one, reading, [ids["<0xF0>"], ids["</s>"]]) == []
+    spelled = vocabulary.proposal(one, reading, draft.encode_rendered("<|im_end|>The"))
+    assert spelled == [*target.encode_rendered(" "), end], "the letters of an end are one to the target"
+
+
+def test_what_is_proposed_as_text_is_the_likeliest_whatever_is_asked_for() -> None:
+    pair = tiny_pair("text")
+    bench = build("model", target=pair.target, draft=pair.draft, vocabulary_of=pair.vocabulary_of("text"))
+    drafter, committed = bench.engine.drafter, ids(pair, "ab", "Ġ", "cd")
+    drafts: list[Draft] = []
+    for rule in RULES:
+        drafts += drafter.propose([Wanted(sequence(committed, rule, temperature=5.0), 4)]).values()
+        drafter.forget(0)
+    drafts += drafter.propose([Wanted(sequence(committed, temperature=0.0), 4)]).values()
+    assert len({tuple(one.tokens.tolist()) for one in drafts}) == 1 and all(one.probs is None for one in drafts)
+
+
+def test_rows_of_the_draft_that_are_no_tokens_are_not_written() -> None:
+    """Checkpoints pad their embeddings."""
+    pair = tiny_pair("text")
+    target, draft = pair.tokenizers()
+    logits = torch.arange(len(draft.vocabulary()) + 3.0)[None]
+    assert torch.equal(ByText(target, draft, pair.pairing, V, EOS).fit(logits), logits[:, :-3])
+
+
+@pytest.mark.parametrize(("way", "num_open"), [("mapped", 0), ("shared", 3)])
+def test_what_will_not_change_is_settled(way: str, num_open: int) -> None:
+    """Mapped tokens at once, a text that is told anew not before it is long: what begins it is all until then."""
+    pair = tiny_pair(way)
+    reading = SharedTokens(*pair.tokenizers(), pair.pairing, V, EOS).read(sequence(ids(pair, "ab", "Ġ", "d")))
+    assert reading is not None and len(reading.tokens) - reading.num_settled == num_open
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -13,18 +13,20 @@ from helix_cli.model.float_native import (
     MANY_ROWS,
     NativeLinear,
     can_round,
+    has_rounded,
     open_float,
 )
-from helix_cli.native.compile import Function
+from helix_cli.native.compile import Function, open_function
 
 SHAPES = [(1, 1), (3, 7), (8, 16), (33, 40), (70, 1100), (130, 515)]
 
 
 @pytest.fixture(name="function")
 def _function() -> Function:
-    found = open_float()
-    if found is None:
+    if open_function(float_native.SOURCE, "helix_float", float_native.ARGUMENTS) is None:
         pytest.skip("no compiler here")
+    found = open_float()
+    assert found is not None, "what was compiled here is wrong"
     return found
 
 
@@ -98,8 +100,9 @@ def test_what_is_not_finite_stays_so(function: Function, value: float) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_rounded_products(function: Function, shape: tuple[int, int]) -> None:
     """Right to the bits of float32 sums for rounded inputs, and a row's bits are its own."""
-    if not can_round():
+    if not has_rounded():
         pytest.skip("this processor does not multiply bfloat16")
+    assert can_round(), "what was compiled here is wrong"
     weight, bias, x = random(*shape).bfloat16(), random(shape[0], seed=1), random(MANY_ROUNDED_ROWS - 1, shape[1])
     product, rounded = NativeLinear(weight, bias, function, rounds=True), x.bfloat16().float()
     found, residual = product(x), random(len(x), shape[0])
@@ -117,13 +120,34 @@ def test_rounded_products(function: Function, shape: tuple[int, int]) -> None:
     assert product.uniform(1)(many).isfinite().all(1).tolist() == [i != 3 for i in range(len(many))]
 
 
+@pytest.mark.parametrize("size", [9, 32, 41])
+def test_inputs_are_rounded_as_torch_rounds(function: Function, size: int) -> None:
+    """To the even one of two that are as near, in vectors and in what fills none; what is no number stays none."""
+    if not has_rounded():
+        pytest.skip("this processor does not multiply bfloat16")
+    x = torch.diag(1.0 + torch.arange(size) * 2.0**-8)
+    found = NativeLinear(torch.ones(1, size).bfloat16(), None, function, rounds=True)(x)
+    assert torch.equal(found[:, 0], x.diag().bfloat16().float())
+    # All bits of this one's fraction are set, and rounding adds to them.
+    x[size - 1, size - 1] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
+    broken = NativeLinear(torch.ones(1, size).bfloat16(), None, function, rounds=True)(x)
+    assert broken.isfinite().flatten().tolist() == [True] * (size - 1) + [False]
+
+
 @pytest.mark.parametrize("fault", ["sum", "company"])
 def test_a_kernel_that_is_wrong_is_not_used(function: Function, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     def wrong(self: NativeLinear, x: torch.Tensor, added: torch.Tensor | None) -> torch.Tensor:
         assert added is not None
-        product = x @ self._weight.float().t() + added
+        product = torch.stack([self._weight.float() @ row for row in x]) + added
         return product + 1 if fault == "sum" else product * (1 + 1e-6 * len(x))
 
     assert float_native.is_right(function)
     monkeypatch.setattr(NativeLinear, "_product", wrong)
     assert not float_native.is_right(function)
+
+
+def test_rounded_products_that_are_wrong_are_not_used(function: Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = can_round.__wrapped__
+    assert fresh() == has_rounded()
+    monkeypatch.setattr(float_native, "is_right", lambda function, rounds=False: not rounds)
+    assert not fresh()

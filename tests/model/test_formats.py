@@ -60,6 +60,9 @@ def test_whoever_asks_for_float32_gets_no_rounded_inputs(cpu: Backend, monkeypat
     monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: dtype == B16)
     assert chosen(True) == "bfloat16" and chosen(False) == "float32"
     assert chosen(False, requested="bfloat16") == "bfloat16" and chosen(False, is_draft=True) == "int8"
+    with monkeypatch.context() as without_integers:
+        without_integers.setattr(formats, "best_kernel", lambda: None)
+        assert chosen(False, is_draft=True) == "bfloat16", "a draft's digits are nobody's"
     monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: False)
     assert chosen(False) == "bfloat16", "weights of 16 bits cost no digit of the inputs"
 
@@ -143,8 +146,10 @@ def test_a_machine_too_busy_to_measure_decides_nothing(
     measured = ProductSpeed(shape, F32, open_backend("cpu", 1), storage)
     assert measured.one_row("float32") is None and measured.decoding("float32") is None
     assert storage.entries() == []
-    costs: dict[str, float | None] = {**COSTS, "bfloat16": None}
-    assert choose_weights("auto", B16, F32, cpu, False, costs.__getitem__) == "float32"
+    for unknown in ("bfloat16", "float32"):
+        costs: dict[str, float | None] = {**COSTS, unknown: None}
+        assert choose_weights("auto", B16, F32, cpu, False, costs.__getitem__) == "float32"
+    costs = {**COSTS, "bfloat16": None}
     assert int8_note("bfloat16", cpu, costs.__getitem__) is None
 
 

@@ -26,7 +26,8 @@ def test_what_is_said_is_what_is_loaded(tmp_path: Path, family: str) -> None:
     assert kv_values(shape) == bytes_per_block(decoder.kv_shapes, block_size=1, itemsize=1)
     stored = Stored(torch.float32, "float32", "native")
     assert weight_size(shape, stored).kept == sum(one.nbytes for one in model.parameters())
-    assert loaded_memory("target", decoder).widths == widths(shape)
+    loaded = loaded_memory("target", decoder)
+    assert (loaded.widths, loaded.kv_values) == (widths(shape), kv_values(shape))
     assert first_layers(shape, 1)[1] == kv_values(shape) // shape.num_layers
 
 

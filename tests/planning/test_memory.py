@@ -77,6 +77,12 @@ def test_a_plan_adds_up() -> None:
     assert replace(slow, models=(replace(TARGET, size=WeightSize(800 * MIB, 500 * MIB)), DRAFT)).least == 1300 * MIB
     alone = plan(2048 * MIB)
     assert alone.logits == (rows + copies) * 1000 * 4
+    assert plan(alone.least).fits and not plan(alone.least - 1).fits, "a step needs room too"
+    # In 16 bits logits are computed, then copied in float32, and rotations are a cosine and a sine.
+    narrow = plan(2048 * MIB, replace(TARGET, dtype=torch.bfloat16))
+    assert narrow.logits == (rows * (4 + 2) + copies * 4) * 1000
+    assert narrow.attention(256) == 64 * 256 * 2 + 256 * 64 * 2 * 2
+    assert alone.attention(256) == 64 * 256 * 4 + 256 * 64 * 4
 
 
 def test_the_cache_takes_its_share_of_what_is_left_and_no_more_than_can_be_used() -> None:

@@ -26,9 +26,11 @@ from helix_cli.native.weight_memory import CHUNK
 from helix_cli.planning.memory import stored_as
 from helix_cli.planning.sizes import (
     Step,
+    Stored,
     activation_bytes,
     attention_bytes,
     kv_values,
+    loading_bytes,
     logits_bytes,
     num_parameters,
     weight_bytes,
@@ -125,6 +127,19 @@ def test_eight_bits_take_what_was_said_and_their_kept_channels(
     assert all(isinstance(one, Int8Linear) for one in matrices)
     kept = sum(one._kept.nbytes + one._columns.nbytes for one in matrices if isinstance(one, Int8Linear))
     assert weight_bytes(read_architecture(path), stored) + kept == allocated(decoder)
+
+
+def test_loading_holds_the_largest_matrices_beside_the_model(tmp_path: Path) -> None:
+    """Fused parts and one as it was read, for every thread; the head where that is more; eight bits one by one."""
+    narrow = read_architecture(tiny_checkpoint(tmp_path / "narrow", vocab_size=64))
+    fused, head = 2 * narrow.intermediate * narrow.hidden, 64 * narrow.hidden
+    assert fused > head
+    float32 = Stored(torch.float32, "float32", "native")
+    assert loading_bytes(narrow, float32, threads=4) == 4 * (fused + fused // 2) * 4
+    assert loading_bytes(narrow, replace(float32, weights="bfloat16"), threads=1) == (fused + fused // 2) * 2
+    assert loading_bytes(narrow, replace(float32, weights="int8"), threads=4) == fused * (4 * 4 + 2)
+    wide = read_architecture(tiny_checkpoint(tmp_path / "wide", vocab_size=4096))
+    assert loading_bytes(wide, float32, threads=1) == 4096 * wide.hidden * 4
 
 
 @pytest.mark.parametrize(("family", "config"), FAMILIES)

@@ -75,6 +75,16 @@ def test_bytes_of_a_fallback_give_way_to_text(tmp_path: Path) -> None:
     assert tokenizer.token(found[b"e"]) == "e" and tokenizer.token(found[b"\x00"]) == "<0x00>"
 
 
+@pytest.mark.parametrize(("kind", "added"), [("byte_level", " t"), ("sentence_piece", "\N{REPLACEMENT CHARACTER}")])
+def test_added_entries_that_say_nothing_new_change_nothing(kind: str, added: str, tmp_path: Path) -> None:
+    """Of those that say the same the first counts; one that is a broken character may be any."""
+    folder = KINDS[kind](tmp_path)
+    before = entries_by_content(Tokenizer(folder), LARGE)
+    backend = Backend.from_file(str(folder / "tokenizer.json"))
+    assert backend.add_tokens([added]) == 1
+    assert entries_by_content(Tokenizer(save(backend, folder)), LARGE) == before
+
+
 def test_the_same_tokenizer_is_the_same(one: Tokenizer) -> None:
     found = pair(side(one, 300), side(one, 320), TEXT)
     assert (found.relation, found.coverage, found.difference, str(found)) == ("same", 1.0, None, "same")
@@ -99,6 +109,9 @@ def test_other_ids_of_the_same_words_are_mapped(tmp_path: Path) -> None:
         assert original.token(id) == other.token(paired)
     assert found.num_shared == found.draft_size == found.target_size - 1
     assert original.vocabulary()["<think>"] not in found.to_draft
+    cut = pair(side(original, 200), side(other, 250), TEXT)
+    assert cut.relation == "mapped" and max(cut.to_draft) < 200 and max(cut.to_draft.values()) < 250
+    assert (cut.target_size, cut.draft_size) == (200, 250)
 
 
 def test_other_ways_to_split_share_what_says_the_same(tmp_path: Path) -> None:
@@ -129,6 +142,16 @@ def test_special_tokens_pair_by_text_then_by_the_part_they_play(tmp_path: Path) 
     assert named == {"<|im_end|>": "</s>", "<|endoftext|>": "<s>"}
 
 
+def test_a_token_of_two_parts_ends_texts_and_has_one_partner(tmp_path: Path) -> None:
+    """GPT-2's one special token begins and ends; a draft that stops matters more than one that begins."""
+    both = Tokenizer(declare(byte_level(tmp_path / "one"), eos_token="<|endoftext|>", bos_token="<|endoftext|>"))
+    apart = Tokenizer(declare(sentence_piece(tmp_path / "two"), "llama", tokenizer_class="LlamaTokenizer"))
+    for mine, theirs, wanted in ((both, apart, ("<|endoftext|>", "</s>")), (apart, both, ("</s>", "<|endoftext|>"))):
+        found = pair(side(mine), side(theirs), TEXT).to_draft
+        special = [(mine.token(id), theirs.token(other)) for id, other in found.items() if id in mine.special_ids]
+        assert special == [wanted]
+
+
 def test_a_generation_config_may_name_the_ends(tmp_path: Path) -> None:
     """Chat models often end a turn with a token that their tokenizer does not call the end."""
     mine = Tokenizer(byte_level(tmp_path / "target"))
@@ -139,4 +162,7 @@ def test_a_generation_config_may_name_the_ends(tmp_path: Path) -> None:
     theirs = Tokenizer(tmp_path / "draft")
     ends = mine.vocabulary()["<|im_end|>"], theirs.vocabulary()["<|eot|>"]
     assert ends[0] not in pair(side(mine), side(theirs), TEXT).to_draft
-    assert pair(side(mine, LARGE, ends[0]), side(theirs, LARGE, ends[1]), TEXT).to_draft[ends[0]] == ends[1]
+    # Ends that have a partner already, and ends that are ordinary tokens, are passed over.
+    for others in ((), (mine.vocabulary()["<|endoftext|>"],), (mine.vocabulary()["e"],)):
+        found = pair(side(mine, LARGE, *others, ends[0]), side(theirs, LARGE, ends[1]), TEXT).to_draft
+        assert found[ends[0]] == ends[1] and list(found.values()).count(ends[1]) == 1

@@ -60,7 +60,16 @@ def test_long_text_is_settled_as_if_it_had_been_tokenised_whole(target: Tokenize
 def test_text_without_spaces_is_settled_too() -> None:
     text = "日本語のテキスト" * 60
     retelling = told(BYTES, PIECES, BYTES.encode(text), 5)
-    assert retelling.num_settled > 0 and PIECES.decode(retelling.tokens) == text
+    assert retelling.num_settled > LONGEST_TAIL and PIECES.decode(retelling.tokens) == text
+
+
+def test_words_that_later_letters_may_join_stay_open() -> None:
+    """Some tokens are of several words, and the tail is cut while one of them is coming."""
+    joined = "?  I'm fine, you'll see."
+    assert len(PIECES.encode_rendered("y" + joined)) == len(PIECES.encode_rendered("y")) + 1
+    text = "y " * (LONGEST_TAIL // 2 - 5) + joined + " And then?"
+    retelling = told(BYTES, PIECES, BYTES.encode(text))
+    assert retelling.num_settled > 1 and retelling.tokens == PIECES.encode(text)
 
 
 def test_within_a_character_nothing_can_be_told() -> None:
@@ -76,6 +85,21 @@ def test_each_tokenizer_begins_a_text_in_its_own_way() -> None:
     assert PIECES.leading_ids == (bos,) and BYTES.leading_ids == ()
     assert told(BYTES, PIECES, BYTES.encode("Hello")).tokens == PIECES.encode("Hello")
     assert told(PIECES, BYTES, PIECES.encode("Hello")).tokens == BYTES.encode("Hello")
+
+
+def test_a_beginning_that_is_told_is_not_begun_twice(tmp_path: Path) -> None:
+    """A target that begins no text by itself may read one that was begun for it, as by a chat template."""
+    target = Tokenizer(declare(byte_level(tmp_path), eos_token="<|im_end|>", bos_token="<|endoftext|>"))
+    begun = told(target, PIECES, target.encode("<|endoftext|>Hello")).tokens
+    (begin,) = PIECES.leading_ids
+    assert begun[0] == begin and begin not in begun[1:] and PIECES.decode(begun) == "Hello"
+
+
+def test_a_character_that_an_end_broke_off_is_gone() -> None:
+    end = BYTES.vocabulary()["<|im_end|>"]
+    tokens = [*BYTES.encode("a\N{BUG}")[:-1], end, *BYTES.encode("b")]
+    retelling = told(BYTES, PIECES, tokens)
+    assert PIECES.decode(retelling.tokens[retelling.tokens.index(PIECES.vocabulary()["</s>"]) :]) == "b"
 
 
 def test_special_tokens_are_told_by_their_partner_or_by_their_letters() -> None:
@@ -95,6 +119,8 @@ def test_text_goes_on_without_the_marks_of_a_beginning() -> None:
     # "Th" and "e" would merge, so something else stands before the "e".
     joined = encode_after(BYTES, "Th", "e")
     assert BYTES.decode(joined) == "e"
+    # So would these, and the text alone would begin as a text does.
+    assert PIECES.token(encode_after(PIECES, "xの", "テキス")[0]) == "テ"
 
 
 def test_ids_that_differ_are_told_one_by_one() -> None:
@@ -106,3 +132,17 @@ def test_ids_that_differ_are_told_one_by_one() -> None:
         assert respelling.follow(tokens[:end])
         assert respelling.tokens == [token + 1 for token in tokens[:end]]
         assert respelling.num_settled == end
+
+
+def test_a_beginning_is_told_once_and_what_has_no_partner_by_its_letters() -> None:
+    same = Pairing("mapped", {id: id for id in PIECES.vocabulary().values()}, 1, 1, 1.0, None)
+    tokens = PIECES.encode("Hello")
+    respelling = Respelling(PIECES, PIECES, same)
+    respelling.follow(tokens)
+    assert respelling.tokens == tokens and tokens[0] in PIECES.leading_ids
+    think = BYTES.vocabulary()["<think>"]
+    others = {id: id for id in BYTES.vocabulary().values() if id != think}
+    respelling = Respelling(BYTES, BYTES, Pairing("mapped", others, 1, 1, 1.0, None))
+    tokens = BYTES.encode("a<think>b")
+    respelling.follow(tokens)
+    assert think in tokens and respelling.tokens == tokens

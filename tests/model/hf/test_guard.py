@@ -111,6 +111,12 @@ def test_other_logits_than_the_models_own_are_refused(gemma: Path, monkeypatch: 
         load(gemma)
 
 
+def test_logits_that_are_no_numbers_are_no_agreement(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "own_logits", lambda module, tokens, device: torch.full((len(tokens), 96), torch.nan))
+    with pytest.raises(ModelError, match="differ by nan"):
+        load(gemma)
+
+
 def test_what_the_modules_raise_becomes_a_sentence(gemma: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.gemma.modeling_gemma import GemmaModel
 
