@@ -53,7 +53,7 @@ def run(
         records += [_record(check, outcome, 0.0) for check in wanted[len(records) :]]
     done = tuple(records)
     unopened = subject.unopened.message if subject.unopened else None
-    verdict, exit_code = judge_run(done, unopened)
+    verdict, exit_code = judge_run(done, unopened, interrupted=interrupted)
     opened = subject.session.info if "session" in vars(subject) else None
     blocks = subject.memory.get("blocks")
     return Report(

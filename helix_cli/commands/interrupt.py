@@ -38,3 +38,16 @@ def stop_on_interrupt(stop: Callable[[], None]) -> Iterator[Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def raise_on_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C raises KeyboardInterrupt at once: for work whose results are kept step by step.
+
+    Elsewhere it ends the program (see __main__.py). Signals reach the main thread only, so use it there.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
