@@ -50,7 +50,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
     screen = Screen.detect()
     console = screen.rich_out()
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), show_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for column in (*columns, *([""] if shares else [])):
         # What a row is about stays whole; figures wrap where a terminal is narrow.
         table.add_column(visible(column), overflow="fold", no_wrap=column in columns[:NAMING])
@@ -59,6 +59,8 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_row(*cells, *([bar(shares[place], console.options.ascii_only)] if shares else []))
     if not screen.out_is_terminal:
         console.width = PIPE_WIDTH
+    # A title of the table itself would be broken where the table is narrow.
+    console.print(visible(title), style="table.title")
     console.print(table)
     screen.write("\n")
 

@@ -23,6 +23,13 @@ def test_a_pipe_gets_whole_lines_and_no_control_codes(monkeypatch: pytest.Monkey
     assert out.content.endswith("One.\nTwo.\n\n")
 
 
+def test_a_title_is_not_broken_where_its_table_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        out = shown(monkeypatch, terminal)
+        show_table("Acceptance once all before was kept", ("a", "b"), [("1", "2")])
+        assert "Acceptance once all before was kept" in out.content
+
+
 def test_a_terminal_wraps_figures_and_shows_no_foreign_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     out = shown(monkeypatch, terminal=True)
