@@ -70,7 +70,7 @@ def _facts(report: Report) -> str:
     if report.exact is not None:
         rows.append(("exact mode", f"{'on' if report.exact else 'off'}: {report.exact_reason}"))
     if report.noise is not None:
-        rows.append(("noise", f"{report.noise:.2g}, the largest difference between single rows and blocks"))
+        rows.append(("noise", f"{report.noise:.2g}, the largest difference between two ways to cut a text into passes"))
     cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     settings = escape(json.dumps(report.config, indent=2))
     return f"<table>{cells}</table><details><summary>config</summary><pre>{settings}</pre></details>"

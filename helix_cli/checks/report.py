@@ -73,7 +73,7 @@ class Report(Record):
     exact: bool | None
     exact_reason: str | None
     noise: float | None
-    """The largest difference of a logit between single rows and blocks, if it was measured."""
+    """The largest difference of a logit between two ways to cut a text into passes, if it was measured."""
     checks: tuple[CheckRecord, ...]
     verdict: str
     exit_code: int
