@@ -9,7 +9,7 @@ from helix_cli.bench.figures import SPEEDS
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval, unpaired_rounds
 from helix_cli.bench.plan import PLAIN
 from helix_cli.bench.schema import Interval, Report, Row
-from helix_cli.bench.tables import Table, interval_text
+from helix_cli.bench.tables import Table, interval_text, pair_unit
 from helix_cli.errors import InputError
 
 
@@ -19,6 +19,8 @@ class Change:
 
     arm: str
     workload: str
+    unit: str
+    """What its pairs are: prompts or batches."""
     old_speed: float
     new_speed: float
     speed: Interval
@@ -28,15 +30,15 @@ class Change:
     @property
     def verdict(self) -> str:
         """What can be said of it."""
-        return said_of(self.speed)
+        return said_of(self.speed, self.unit)
 
 
-def said_of(interval: Interval | None) -> str:
+def said_of(interval: Interval | None, unit: str) -> str:
     """Whether a ratio differs from 1 by more than the noise of its pairs."""
     if interval is None:
         return "-"
     if interval.low is None or interval.high is None:
-        return "one prompt, no interval"
+        return f"one {unit}, no interval"
     if interval.low > 1.0:
         return "faster"
     return "slower" if interval.high < 1.0 else "within the noise"
@@ -57,7 +59,9 @@ def compare(old: Report, new: Report) -> list[Change]:
             gain = None
             if key != plain and plain in before and plain in after:
                 gain = _gain_change((before[key], before[plain]), (row, after[plain]))
-            changes.append(Change(*key, before[key].figures.speed, row.figures.speed, change, gain))
+            changes.append(
+                Change(*key, pair_unit(row.kind), before[key].figures.speed, row.figures.speed, change, gain)
+            )
     if not changes:
         raise InputError("The two reports have no prompt in common.", "Compare runs of the same arms and work.")
     return changes
@@ -82,10 +86,10 @@ def change_table(changes: list[Change]) -> Table:
             change.arm,
             f"{change.old_speed:.1f}",
             f"{change.new_speed:.1f}",
-            interval_text(change.speed),
+            interval_text(change.speed, change.unit),
             change.verdict,
-            interval_text(change.speed_up),
-            said_of(change.speed_up),
+            interval_text(change.speed_up, change.unit),
+            said_of(change.speed_up, change.unit),
         )
         for change in changes
     ]

@@ -108,7 +108,7 @@ def bench(
     plan = make_plan(arms, shapes, "none" if prompts else categories, batch, rounds=rounds, tokens=tokens, limit=limit)
     refuse_bundled_choices(context, prompts)
     outputs = Outputs(json, csv, markdown, plot)
-    outputs.check()
+    outputs.check(prompts)
     own = read_prompts(prompts, chat=False) if prompts else []
     config = bench_config(choices.load(notice), choices.file, choices.overrides, plan, reuse_prefixes)
     phases.end("config")

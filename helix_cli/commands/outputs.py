@@ -10,6 +10,7 @@ from pathlib import Path
 from helix_cli.bench.page import Page
 from helix_cli.bench.plot import check_plot, image
 from helix_cli.bench.tables import markdown
+from helix_cli.commands.prompts import STDIN
 from helix_cli.errors import InputError
 from helix_cli.ui.console import Screen, notice
 from helix_cli.ui.measuring import show_lines, show_table
@@ -17,11 +18,17 @@ from helix_cli.ui.measuring import show_lines, show_table
 STDOUT = "-"
 
 
-def check_files(*files: Path | None) -> None:
-    """Raises InputError for what could not be written at the end: better now than after the measurement."""
+def check_files(*files: Path | None, prompts: Path | None = None) -> None:
+    """Raises InputError for what could not be written at the end: better now than after the measurement.
+
+    `prompts` is read and must not be written over.
+    """
     named = [file for file in files if file is not None]
-    if len({os.path.realpath(file) for file in named}) < len(named):
+    places = [os.path.realpath(file) for file in named]
+    if len(set(places)) < len(named):
         raise InputError("Two outputs have the same name.", "Give each a file of its own.")
+    if prompts is not None and str(prompts) != STDIN and os.path.realpath(prompts) in places:
+        raise InputError(f"{prompts} holds the prompts and would be written over.", "Name another file to write.")
     for file in named:
         if str(file) == STDOUT:
             continue
@@ -50,9 +57,9 @@ class Outputs:
     markdown: Path | None
     plot: Path | None
 
-    def check(self) -> None:
-        """Raises InputError for what could not be written at the end: better now than after the measurement."""
-        check_files(self.json, self.csv, self.markdown, self.plot)
+    def check(self, prompts: Path | None) -> None:
+        """Raises InputError for what could not be written at the end, and where `prompts` would be written over."""
+        check_files(self.json, self.csv, self.markdown, self.plot, prompts=prompts)
         if self.plot is not None:
             check_plot(self.plot)
 

@@ -110,7 +110,7 @@ def sweep_k(
     refuse_bundled_choices(context, prompts)
     kinds = () if prompts else CATEGORIES if categories == "all" else names_in(categories, CATEGORIES, "category")
     outputs = Outputs(json, csv, markdown, plot)
-    outputs.check()
+    outputs.check(prompts)
     own = read_prompts(prompts, chat=False) if prompts else []
     drafters = parse_drafters(drafter, choices.load(lambda note: None))
     plan = SweepPlan(make_settings(drafters, depths), rounds, tokens, limit, precision)

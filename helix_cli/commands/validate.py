@@ -68,7 +68,7 @@ def _validate(
         raise InputError("--quick cannot take effect together with --full.", "Leave one of the two out.")
     if not 0 <= seed < 2**40:
         raise InputError(f"--seed {seed} is out of range.", "Give a whole number from 0 to 2^40.")
-    check_files(as_json, html)
+    check_files(as_json, html, prompts=prompts)
     config = choices.load(notice)
     texts = tuple(_text(one.text) for one in read_prompts(prompts, chat=False)) if prompts is not None else ()
     effort = "quick" if quick else "full" if full else "default"

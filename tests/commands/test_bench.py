@@ -176,7 +176,11 @@ def test_comparing_two_reports(pair: tuple[Path, Path], tmp_path: Path) -> None:
         (["--shapes", "pp"], "There is no shape 'pp'."),
         (["--plot", "x.pdf"], "x.pdf does not end in"),
         (["--json", "no/such/x.json"], "no/such/x.json cannot be written."),
-        (["--json", "x", "--csv", "x"], "Two outputs have the same name."),
+        (["--json", "x", "--csv", "./x"], "Two outputs have the same name."),
+        (
+            ["--prompts", "mine.jsonl", "--json", "./mine.jsonl"],
+            "mine.jsonl holds the prompts and would be written over.",
+        ),
         (["--prompts", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["--prompts", "missing.jsonl", "--limit", "2"], "--limit cannot take effect together with --prompts."),
         (["--set", "sampling.max_tokens=5"], "sampling.max_tokens cannot take effect in a benchmark."),
