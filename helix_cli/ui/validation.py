@@ -18,6 +18,8 @@ Row = tuple[str, str, str, str]
 
 STYLES = {"pass": "green", "tie": "yellow", "fail": "bold red", "skipped": "dim"}
 PIPE_WIDTH = 1000
+LEAST_EVIDENCE = 30
+"""Columns below which evidence does not stand beside the name of its check."""
 
 
 class ValidationProgress(ProgressBar):
@@ -72,10 +74,11 @@ def counted(results: Counter[str]) -> str:
 
 
 def show_validation(rows: Sequence[Row], verdict: str) -> None:
-    """The table of all checks, and the verdict in one line.
+    """The table of all checks, and the verdict in one line. Where a terminal is narrow, evidence has lines of its own.
 
     A pipe gets lines as long as they need to be: whoever reads them may not be a terminal of 80 columns.
     """
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -83,13 +86,19 @@ def show_validation(rows: Sequence[Row], verdict: str) -> None:
     console = screen.rich_out()
     if not screen.out_is_terminal:
         console.width = PIPE_WIDTH
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("result", no_wrap=True)
-    table.add_column("check", no_wrap=True)
-    table.add_column("evidence", overflow="fold")
-    for _, id, result, reason in rows:
-        table.add_row(Text(result, style=STYLES[result]), visible(id), visible(reason))
-    console.print(table)
+    checks = [(Text(result, style=STYLES[result]), visible(id), visible(reason)) for _, id, result, reason in rows]
+    if console.width < LEAST_EVIDENCE + max((len(result) + len(id) + 4 for result, id, _ in checks), default=0):
+        for result, id, reason in checks:
+            console.print(Text.assemble(result, f"  {id}"))
+            console.print(Padding(reason, (0, 0, 0, 2)))
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+        table.add_column("result", no_wrap=True)
+        table.add_column("check", no_wrap=True)
+        table.add_column("evidence", overflow="fold")
+        for cells in checks:
+            table.add_row(*cells)
+        console.print(table)
     screen.write("\n")
     show_verdict(verdict)
 
