@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helix_cli.bench.figures import SPEEDS
+from helix_cli.bench.figures import SPEEDS, overall_speed
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval, unpaired_rounds
 from helix_cli.bench.plan import PLAIN
 from helix_cli.bench.schema import Interval, Report, Row
-from helix_cli.bench.tables import Table, interval_text, pair_unit
+from helix_cli.bench.tables import Table, interval_text, number, pair_unit
 from helix_cli.errors import InputError
 
 
@@ -21,8 +21,9 @@ class Change:
     workload: str
     unit: str
     """What its pairs are: prompts or batches."""
-    old_speed: float
-    new_speed: float
+    old_speed: float | None
+    new_speed: float | None
+    """Of the jobs that both reports have, as the change is."""
     speed: Interval
     speed_up: Interval | None
     """Free of what slowed both arms alike; None for the plain arm and where plain was not measured."""
@@ -59,12 +60,17 @@ def compare(old: Report, new: Report) -> list[Change]:
             gain = None
             if key != plain and plain in before and plain in after:
                 gain = _gain_change((before[key], before[plain]), (row, after[plain]))
-            changes.append(
-                Change(*key, pair_unit(row.kind), before[key].figures.speed, row.figures.speed, change, gain)
-            )
+            speeds = _common_speeds(before[key], row)
+            changes.append(Change(*key, pair_unit(row.kind), *speeds, change, gain))
     if not changes:
         raise InputError("The two reports have no prompt in common.", "Compare runs of the same arms and work.")
     return changes
+
+
+def _common_speeds(old: Row, new: Row) -> list[float | None]:
+    """The speed of each of two rows over the jobs that both have."""
+    jobs = {run.job for run in old.runs} & {run.job for run in new.runs}
+    return [overall_speed(row.kind, [run for run in row.runs if run.job in jobs]) for row in (old, new)]
 
 
 def _gain_change(old: tuple[Row, Row], new: tuple[Row, Row]) -> Interval | None:
@@ -84,8 +90,8 @@ def change_table(changes: list[Change]) -> Table:
         (
             change.workload,
             change.arm,
-            f"{change.old_speed:.1f}",
-            f"{change.new_speed:.1f}",
+            number(change.old_speed, 1),
+            number(change.new_speed, 1),
             interval_text(change.speed, change.unit),
             change.verdict,
             interval_text(change.speed_up, change.unit),

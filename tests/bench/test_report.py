@@ -172,6 +172,13 @@ def test_a_slower_draft_is_outside_the_noise() -> None:
     assert {change.verdict for change in compare(report(), report())} == {"within the noise"}
 
 
+def test_speeds_before_and_after_are_those_of_the_common_prompts() -> None:
+    old, new = report(jobs=1), report(jobs=3)
+    change = compare(old, new)[0]
+    assert change.new_speed == change.old_speed == old.rows[0].figures.speed != new.rows[0].figures.speed
+    assert change.speed.ratio == pytest.approx(1.0)
+
+
 def test_what_slowed_both_arms_is_no_change_of_the_gain() -> None:
     old, new = report(), report()
     slower = [
