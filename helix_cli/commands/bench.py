@@ -143,6 +143,7 @@ def run(config: Config, plan: Plan, own_name: str, own: list[Prompt], phases: Ph
                 if speed and kinds[workload] in ("shape", "task"):
                     speeds.setdefault(arm, []).append(speed)
                 progress.advance(_line(speeds))
+                interrupt.end_here()
 
             measured = measure(arms, workloads, plan.rounds, watch, never)
     peaks = [run.peak_memory for runs in measured.runs.values() for run in runs]

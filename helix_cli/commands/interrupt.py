@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from helix_cli.errors import Interrupted
+
 EXIT_CODE = 128 + signal.SIGINT
 """What a shell expects of a program that Ctrl-C ended."""
 
@@ -17,6 +19,11 @@ class Interrupt:
     """Whether the user asked to stop."""
 
     requested: bool = False
+
+    def end_here(self) -> None:
+        """Raises Interrupted if so: between two pieces of work, the first of which may have ended before it heard."""
+        if self.requested:
+            raise Interrupted
 
 
 @contextmanager

@@ -153,7 +153,7 @@ def run(configs: Mapping[Setting, Config], plan: SweepPlan, work: WorkOf, phases
 
     workloads = work(builder(session))
     ended_early = False
-    with stop_on_interrupt(session.interrupt):
+    with stop_on_interrupt(session.interrupt) as interrupt:
         with working("Loading what else drafts, and hashing the checkpoints"):
             arms = open_settings(configs, session)
         line = "warmed up"
@@ -161,6 +161,7 @@ def run(configs: Mapping[Setting, Config], plan: SweepPlan, work: WorkOf, phases
 
             def watch(arm: str, workload: str, run: Run | None) -> None:
                 progress.advance(line)
+                interrupt.end_here()
 
             def enough(measured: Measured) -> bool:
                 nonlocal line, ended_early

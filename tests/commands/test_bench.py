@@ -18,6 +18,7 @@ from helix_cli.bench.reporting import read_report
 from helix_cli.bench.schema import Report
 from helix_cli.bench.transformers_arms import TransformersArm
 from helix_cli.commands.settings import OPTIONS
+from helix_cli.session import Session
 from tests.commands.fakes import fails
 from tests.test_session import save_pair
 
@@ -138,6 +139,26 @@ def test_ctrl_c_writes_what_is_finished(
     assert result.exit_code == 130 and report.interrupted and "interrupted" in result.stdout
     assert [(row.arm, len(row.runs)) for row in report.rows] == [("plain", 1), ("speculative", 1)]
     assert report.condition.read_bandwidth is None and not report.failed
+
+
+def test_ctrl_c_at_the_very_end_of_a_text_ends_the_run(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is finished and the session forgets the request; the benchmark must not."""
+    run, asked = Session.run, []
+
+    def late(self: Session, requests: Any) -> Any:
+        found = run(self, requests)
+        asked.append(found)
+        if len(asked) == 3:  # Two warm-ups, and the first text.
+            signal.raise_signal(signal.SIGINT)
+            self._stop_flag.is_set = False
+        return found
+
+    monkeypatch.setattr(Session, "run", late)
+    result, report = measured(pair, tmp_path, *SMALL)
+    assert result.exit_code == 130 and report.interrupted
+    assert [(row.arm, len(row.runs)) for row in report.rows] == [("plain", 1)]
 
 
 def test_stdout_holds_one_thing(pair: tuple[Path, Path]) -> None:
