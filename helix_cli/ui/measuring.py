@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 NAMING = 2
 """Columns that say what a row is about."""
-PIPE_WIDTH = 1000
 GAP = 2
 """Spaces behind each column."""
 
@@ -47,13 +46,10 @@ def _columns() -> list[ProgressColumn]:
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], shares: Sequence[float] = ()) -> None:
     """A table on stdout; `shares`, one a row, become bars behind it where there is room.
 
-    A terminal too narrow for whole words gets a list for each row: half a number is a wrong number. A pipe gets lines
-    as long as they need to be: whoever reads them may not be a terminal of 80 columns.
+    A terminal too narrow for whole words gets a list for each row: half a number is a wrong number.
     """
     screen = Screen.detect()
-    console = screen.rich_out()
-    if not screen.out_is_terminal:
-        console.width = PIPE_WIDTH
+    console = screen.rich_tables()
     lines = [[visible(cell) for cell in line] for line in (columns, *rows)]
     if shares:
         bars = ["", *(bar(share, console.options.ascii_only) for share in shares)]

@@ -17,7 +17,6 @@ Row = tuple[str, str, str, str]
 """(group, id, result, reason)."""
 
 STYLES = {"pass": "green", "tie": "yellow", "fail": "bold red", "skipped": "dim"}
-PIPE_WIDTH = 1000
 LEAST_EVIDENCE = 30
 """Columns below which evidence does not stand beside the name of its check."""
 
@@ -74,18 +73,13 @@ def counted(results: Counter[str]) -> str:
 
 
 def show_validation(rows: Sequence[Row], verdict: str) -> None:
-    """The table of all checks, and the verdict in one line. Where a terminal is narrow, evidence has lines of its own.
-
-    A pipe gets lines as long as they need to be: whoever reads them may not be a terminal of 80 columns.
-    """
+    """The table of all checks, and the verdict in one line; in a narrow terminal evidence has lines of its own."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     screen = Screen.detect()
-    console = screen.rich_out()
-    if not screen.out_is_terminal:
-        console.width = PIPE_WIDTH
+    console = screen.rich_tables()
     checks = [(Text(result, style=STYLES[result]), visible(id), visible(reason)) for _, id, result, reason in rows]
     if console.width < LEAST_EVIDENCE + max((len(result) + len(id) + 4 for result, id, _ in checks), default=0):
         for result, id, reason in checks:
