@@ -61,16 +61,17 @@ def compare(old: Report, new: Report) -> list[Change]:
             if key != plain and plain in before and plain in after:
                 gain = _gain_change((before[key], before[plain]), (row, after[plain]))
             speeds = _common_speeds(before[key], row)
-            changes.append(Change(*key, pair_unit(row.kind), *speeds, change, gain))
+            changes.append(Change(*key, pair_unit(row.kind), *speeds, speed=change, speed_up=gain))
     if not changes:
         raise InputError("The two reports have no prompt in common.", "Compare runs of the same arms and work.")
     return changes
 
 
-def _common_speeds(old: Row, new: Row) -> list[float | None]:
+def _common_speeds(old: Row, new: Row) -> tuple[float | None, float | None]:
     """The speed of each of two rows over the jobs that both have."""
     jobs = {run.job for run in old.runs} & {run.job for run in new.runs}
-    return [overall_speed(row.kind, [run for run in row.runs if run.job in jobs]) for row in (old, new)]
+    one, other = (overall_speed(row.kind, [run for run in row.runs if run.job in jobs]) for row in (old, new))
+    return one, other
 
 
 def _gain_change(old: tuple[Row, Row], new: tuple[Row, Row]) -> Interval | None:

@@ -69,7 +69,7 @@ def near_cut(logits: Tensor, top_k: int, noise: float) -> frozenset[int]:
     """Tokens that a top-k of logits [V] may or may not let through, each of which is off by at most `noise`."""
     if not 0 < top_k < len(logits):
         return frozenset()
-    values, ids = logits.float().sort(descending=True)
+    values, ids = logits.cpu().float().sort(descending=True)
     last, first_out = float(values[top_k - 1]), float(values[top_k])
     if last - first_out > 2 * noise:
         return frozenset()

@@ -93,8 +93,8 @@ def judge_run(checks: tuple[CheckRecord, ...], unopened: str | None, *, interrup
         verdict = f"FAILED: {len(failed)} of {len(checks)} checks, {listed}{skipped}."
         return verdict, INTERRUPTED if interrupted else FAILED
     if interrupted:
-        ties = f", {counts[Result.TIE]} met numeric ties" if counts[Result.TIE] else ""
-        return f"Interrupted, without a verdict: {counts[Result.PASS]} checks passed{ties}{skipped}.", INTERRUPTED
+        tied = f", {counts[Result.TIE]} met numeric ties" if counts[Result.TIE] else ""
+        return f"Interrupted, without a verdict: {counts[Result.PASS]} checks passed{tied}{skipped}.", INTERRUPTED
     if unopened is not None:
         return f"Could not run: {unopened}", NOT_RUN
     if not counts[Result.PASS] and not counts[Result.TIE]:

@@ -209,7 +209,7 @@ class Subject:
 
         blocks = self.remember("blocks", lambda: block_difference(self))
         chunks = self.remember("chunks", lambda: chunk_difference(self))
-        return max(blocks.largest, min(chunks.largest, TOLERANCES[self.number_format] * chunks.deviation))
+        return float(max(blocks.largest, min(chunks.largest, TOLERANCES[self.number_format] * chunks.deviation)))
 
     def next_logits(self, tokens: Sequence[int], penalty: float = 1.0) -> Any:
         """Logits [V] of the token after `tokens`, the last of which is computed by itself."""

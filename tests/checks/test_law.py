@@ -26,13 +26,13 @@ def test_texts_are_told_apart_up_to_a_token_near_the_cut() -> None:
 
 
 def test_a_token_that_rounding_lets_through_is_no_fault_and_any_other_is() -> None:
-    chances = {(1,): 0.5, (2,): 0.3, (3,): 0.2}
+    chances: dict[tuple[int, ...], float] = {(1,): 0.5, (2,): 0.3, (3,): 0.2}
     clear, unclear = Law(chances), Law({(1,): 0.5, (2,): 0.3, (UNCLEAR,): 0.2}, {(): frozenset((3, 4))})
 
     def p_value(law: Law, counts: dict[tuple[int, ...], float]) -> float:
         return compare(Sampled(counts, 100, 1, 1), law, ((0,),))[0].p_value
 
-    swapped = {(1,): 50.0, (2,): 30.0, (3,): 12.0, (4,): 8.0}
+    swapped: dict[tuple[int, ...], float] = {(1,): 50.0, (2,): 30.0, (3,): 12.0, (4,): 8.0}
     assert p_value(clear, swapped) == 0.0 and p_value(unclear, swapped) > 0.5
     assert p_value(unclear, {(1,): 50.0, (2,): 30.0, (5,): 20.0}) == 0.0
     assert p_value(unclear, {(1,): 20.0, (2,): 30.0, (4,): 50.0}) < 1e-6
