@@ -173,7 +173,8 @@ def main() -> None:
         with MeasureProgress(planned_runs(arms, [workload], 1)) as progress:
             measured = measure(arms, [workload], 1, lambda arm, *_: progress.advance(arm), never)
         if measured.problems or measured.interrupted:
-            sys.exit(f"measure_depth: {measured.problems or 'interrupted'}")
+            said = "; ".join(f"{one.arm}: {one.message}" for one in measured.problems)
+            sys.exit(f"measure_depth: {said or 'interrupted'}")
         found[kind] = rows_of(measured, arms)
         differing += sum(row["equal_texts"][1] - row["equal_texts"][0] for row in found[kind] if row["equal_texts"])
         print(table(kind, found[kind]), flush=True)

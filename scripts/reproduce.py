@@ -63,13 +63,18 @@ def script(name: str, *arguments: str) -> tuple[str, ...]:
 PAIR_MODELS: Final = ("--model", "PAIR/target", "--draft", "PAIR/draft", "--weights", "int8")
 FOUR_ARMS: Final = ("--arms", "plain,speculative,transformers,transformers-assisted")
 PARTS: Final = (
-    Part("demo", "The embedded pair", script("measure_demo", "--rounds", "1", "--tokens", "64", "--k", "2", "4")),
+    Part(
+        "demo",
+        "The embedded pair",
+        script("measure_demo", "--rounds", "1", "--tokens", "64", "--k", "2", "3", "4", "6"),
+    ),
     Part("bench", "The embedded pair, all figures", helix("bench", *FOUR_ARMS)),
     Part("depths", "Depths of the embedded pair", helix("sweep-k", "--drafter", "model,ngram,early_exit")),
     Part("batches", "Batches", helix("bench", "--shapes", "none", "--categories", "none", "--batch", "1,4,16")),
     Part("start", "Start", script("measure_start", "--rounds", "15")),
     Part("kernels", "The kernels that decide", script("measure_kernels")),
     Part("int8", "What eight bits cost", script("measure_int8")),
+    Part("pair-memory", "Memory of the pair", script("measure_memory", "PAIR/target")),
     Part("pair", "The pair, all figures", helix("bench", *PAIR_MODELS, *FOUR_ARMS)),
     Part("pair-depths", "Depths of the pair", helix("sweep-k", *PAIR_MODELS, "--drafter", "model,ngram")),
     Part(
@@ -175,6 +180,8 @@ def main() -> None:
     places = {name: str(place.resolve()) for name in ("pair", "peers") if (place := getattr(options, name))}
     places = {name.upper(): place for name, place in places.items()}
     chosen = [part for part in PARTS if part.name in options.only]
+    if options.output.is_dir() or not options.output.absolute().parent.is_dir():
+        parser.error(f"{options.output} cannot be written: name a file in a folder that exists")
     try:
         failed = reproduce(chosen, places, options.output, run_python)
     except KeyboardInterrupt:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helix_cli.bench.figures import SPEEDS
+from helix_cli.bench.figures import SPEEDS, overall_speed
 from helix_cli.bench.intervals import log_speeds, paired, ratio_interval, unpaired_rounds
 from helix_cli.bench.plan import PLAIN
 from helix_cli.bench.schema import Interval, Report, Row
-from helix_cli.bench.tables import Table, interval_text
+from helix_cli.bench.tables import Table, interval_text, number, pair_unit
 from helix_cli.errors import InputError
 
 
@@ -19,8 +19,11 @@ class Change:
 
     arm: str
     workload: str
-    old_speed: float
-    new_speed: float
+    unit: str
+    """What its pairs are: prompts or batches."""
+    old_speed: float | None
+    new_speed: float | None
+    """Of the jobs that both reports have, as the change is."""
     speed: Interval
     speed_up: Interval | None
     """Free of what slowed both arms alike; None for the plain arm and where plain was not measured."""
@@ -28,15 +31,15 @@ class Change:
     @property
     def verdict(self) -> str:
         """What can be said of it."""
-        return said_of(self.speed)
+        return said_of(self.speed, self.unit)
 
 
-def said_of(interval: Interval | None) -> str:
+def said_of(interval: Interval | None, unit: str) -> str:
     """Whether a ratio differs from 1 by more than the noise of its pairs."""
     if interval is None:
         return "-"
     if interval.low is None or interval.high is None:
-        return "one prompt, no interval"
+        return f"one {unit}, no interval"
     if interval.low > 1.0:
         return "faster"
     return "slower" if interval.high < 1.0 else "within the noise"
@@ -57,10 +60,18 @@ def compare(old: Report, new: Report) -> list[Change]:
             gain = None
             if key != plain and plain in before and plain in after:
                 gain = _gain_change((before[key], before[plain]), (row, after[plain]))
-            changes.append(Change(*key, before[key].figures.speed, row.figures.speed, change, gain))
+            speeds = _common_speeds(before[key], row)
+            changes.append(Change(*key, pair_unit(row.kind), *speeds, speed=change, speed_up=gain))
     if not changes:
         raise InputError("The two reports have no prompt in common.", "Compare runs of the same arms and work.")
     return changes
+
+
+def _common_speeds(old: Row, new: Row) -> tuple[float | None, float | None]:
+    """The speed of each of two rows over the jobs that both have."""
+    jobs = {run.job for run in old.runs} & {run.job for run in new.runs}
+    one, other = (overall_speed(row.kind, [run for run in row.runs if run.job in jobs]) for row in (old, new))
+    return one, other
 
 
 def _gain_change(old: tuple[Row, Row], new: tuple[Row, Row]) -> Interval | None:
@@ -80,12 +91,12 @@ def change_table(changes: list[Change]) -> Table:
         (
             change.workload,
             change.arm,
-            f"{change.old_speed:.1f}",
-            f"{change.new_speed:.1f}",
-            interval_text(change.speed),
+            number(change.old_speed, 1),
+            number(change.new_speed, 1),
+            interval_text(change.speed, change.unit),
             change.verdict,
-            interval_text(change.speed_up),
-            said_of(change.speed_up),
+            interval_text(change.speed_up, change.unit),
+            said_of(change.speed_up, change.unit),
         )
         for change in changes
     ]

@@ -56,7 +56,8 @@ def figures(
     """
     speed = SPEEDS[kind]
     speeds = [value for run in runs if (value := speed(run)) is not None]
-    if not speeds:
+    together = overall_speed(kind, runs)
+    if together is None:
         return None
     texts = [text for run in runs for text in run.texts]
     stats = [summarise(text.trace(), load_s=None, context=setup.context, now=text.commits[-1][0]) for text in texts]
@@ -66,7 +67,7 @@ def figures(
     return Figures(
         num_texts=len(texts),
         num_tokens=sum(len(text.token_ids) for text in texts),
-        speed=total_speed(runs) if kind == "batch" else median(speeds),
+        speed=together,
         speed_range=(min(speeds), max(speeds)),
         speed_up=speed_up(runs, plain_runs, speed),
         batch_gain=batch_gain(runs, smallest_runs) if kind == "batch" else None,
@@ -87,6 +88,13 @@ def figures(
         weight_bytes_per_round=bytes_per_round,
         bandwidth_share=_bandwidth_share(texts, bytes_per_round, bandwidth) if kind in ("shape", "task") else None,
     )
+
+
+def overall_speed(kind: Kind, runs: Sequence[Run]) -> float | None:
+    """The speed of a row: the median over runs; of batches all tokens over all time. None where no run has one."""
+    if kind == "batch":
+        return total_speed(runs) if runs else None
+    return _median(map(SPEEDS[kind], runs))
 
 
 def speed_up(runs: Sequence[Run], plain_runs: Sequence[Run], speed: Speed) -> Interval | None:

@@ -45,7 +45,7 @@ class Measured:
 
 
 Watch = Callable[[str, str, Run | None], None]
-"""Told (arm, workload, run) after every run; None for one that gave nothing."""
+"""Told (arm, workload, run) after every run; None for one that gave nothing. May raise Interrupted to end it there."""
 
 Stage = list[tuple[Workload, Job, int]]
 """Jobs, each with its workload and its round, after which a measurement may end."""

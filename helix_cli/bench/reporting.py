@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +17,15 @@ from helix_cli.bench.costs import costs
 from helix_cli.bench.figures import SPEEDS, figures, speed_up
 from helix_cli.bench.measure import Measured
 from helix_cli.bench.plan import ASSISTED, PLAIN, SPECULATIVE
-from helix_cli.bench.schema import Condition, Problem, Report, Row, Run
+from helix_cli.bench.schema import Condition, Kind, Problem, Report, Row, Run
 from helix_cli.bench.verdict import verdict
 from helix_cli.bench.workloads import Workload
 from helix_cli.errors import InputError
 
 DEEP: Final = ("config", "hardware", "versions", "v_by_k")
 """Tables within a row: one column each, as JSON would write them."""
+POOLED: Final[tuple[Kind, ...]] = ("task", "shape")
+"""The work that a verdict may rest on, the better one first."""
 
 
 def build_report(
@@ -85,19 +87,25 @@ def build_report(
 
 
 def pooled_verdict(rows: Sequence[Row]) -> str:
-    """The verdict over all task texts; over tg shapes, which share their prompts, where no task was run."""
-    drafting = next((name for name in (SPECULATIVE, ASSISTED) if _runs(rows, name)), None)
-    if drafting is None and any(row.arm in (SPECULATIVE, ASSISTED) for row in rows):
+    """The verdict over all task texts; over tg shapes, which share their prompts, where no task can be compared."""
+    drafting = [(arm, kind) for kind in POOLED for arm in (SPECULATIVE, ASSISTED) if _runs(rows, arm, kind)]
+    if not drafting:
+        return _nothing_pooled({row.kind for row in rows if row.arm in (SPECULATIVE, ASSISTED)})
+    arm, kind = next((one for one in drafting if _runs(rows, PLAIN, one[1])), drafting[0])
+    mine, plain = _runs(rows, arm, kind), _runs(rows, PLAIN, kind)
+    return verdict(arm, speed_up(mine, plain, SPEEDS[kind]), costs(mine, plain))
+
+
+def _nothing_pooled(kinds: Collection[Kind]) -> str:
+    """Why there is no verdict where arms with a draft ran no text alone, but these kinds of work."""
+    if "batch" in kinds:
         return "Texts ran in batches only; what speculation brought them stands in the tables, and no verdict pools it."
-    if drafting is None:
-        return "No arm with a draft was measured, so nothing can be said about speculation."
-    mine, plain = _runs(rows, drafting), _runs(rows, PLAIN)
-    return verdict(drafting, speed_up(mine, plain, SPEEDS["task"]), costs(mine, plain))
+    if kinds:
+        return "Prompts were only read, so nothing can be said about speculation."
+    return "No arm with a draft was measured, so nothing can be said about speculation."
 
 
-def _runs(rows: Sequence[Row], arm: str) -> list[Run]:
-    """The arm's runs of one text each, of tasks if there are any."""
-    kind = "task" if any(row.kind == "task" for row in rows) else "shape"
+def _runs(rows: Sequence[Row], arm: str, kind: Kind) -> list[Run]:
     return [run for row in rows if row.arm == arm and row.kind == kind for run in row.runs]
 
 
@@ -122,9 +130,11 @@ def to_json(report: BaseModel) -> str:
 def to_csv(report: Report) -> str:
     """A line for each row: figures and setup as columns with dotted names, without raw samples."""
     lines = [{"created": report.created, **_flat(row.model_dump(mode="json", exclude={"runs"}))} for row in report.rows]
-    columns = list(dict.fromkeys(name for line in lines for name in line))
+    names = dict.fromkeys(name for line in lines for name in line)
+    # What is a table in one row and null in another has columns for its parts, and none of its own.
+    columns = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns or ["created"], lineterminator="\n")
+    writer = csv.DictWriter(text, columns or ["created"], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from helix_cli.bench.schema import Figures, Interval, Report, Row
+from helix_cli.bench.schema import Figures, Interval, Kind, Report, Row
 from helix_cli.ui.tables import percent, seconds
 
 UNDEFINED = "-"
@@ -43,7 +43,10 @@ def tables(report: Report) -> list[Table]:
 def speed_table(rows: Sequence[Row]) -> Table:
     """How fast, and against plain; the bar compares the arms of one workload."""
     fastest = {row.workload: max(r.figures.speed for r in rows if r.workload == row.workload) for row in rows}
-    cells = tuple((f"{row.figures.speed:.1f}", _range(row), interval_text(row.figures.speed_up)) for row in rows)
+    cells = tuple(
+        (f"{row.figures.speed:.1f}", _range(row), interval_text(row.figures.speed_up, pair_unit(row.kind)))
+        for row in rows
+    )
     return _table(
         "Speed, tokens a second",
         ("speed", "range", "against plain"),
@@ -147,8 +150,8 @@ def problem_table(report: Report) -> Table:
 
 def describe(report: Report) -> Iterator[str]:
     """What the tables were measured with, a sentence a line."""
-    ours = [row.setup for row in report.rows if row.setup.engine == "helix"]
-    for setup in sorted(ours, key=lambda one: one.draft is None)[:1]:
+    setups = [row.setup for row in report.rows]
+    for setup in sorted(setups, key=lambda one: (one.engine != "helix", one.draft is None))[:1]:
         draft = f", draft {setup.draft.name} ({setup.draft.weights})" if setup.draft else ""
         yield f"{setup.target.name} ({setup.target.weights}){draft}; {setup.dtype}; {setup.device}."
         versions = ", ".join(f"{name} {text}" for name, text in setup.versions.items())
@@ -182,6 +185,11 @@ def interval_text(interval: Interval | None, unit: str = "prompt") -> str:
     if interval.low is None or interval.high is None:
         return f"{interval.ratio:.2f} (one {unit})"
     return f"{interval.ratio:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def pair_unit(kind: Kind) -> str:
+    """What is compared in pairs in this kind of work."""
+    return "batch" if kind == "batch" else "prompt"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +77,8 @@ class Checkpoints:
         """The model, generating past every end-of-text token."""
         if path not in self._loaded:
             transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+            # Batches have a logger of their own, and what it says of packages that are not there is no finding.
+            logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)
             transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             load: Any = transformers.AutoModelForCausalLM.from_pretrained
             settings: Any = transformers.GenerationConfig

@@ -103,16 +103,19 @@ class Builder:
 
     def shape(self, shape: Shape, seed: int) -> Workload:
         """A standard shape. Only a pp shape's tokens are random: what is accepted depends on the text."""
+        kind: Kind = "prompt" if shape.is_prompt else "shape"
+        if reason := self._too_long(shape.num_prompt + shape.num_new):  # before its tokens are made
+            return Workload(shape.name, kind, impossible=reason)
         if shape.is_prompt:
             random = Random(seed)
             ids = tuple(random.randrange(self.vocab_size) for _ in range(shape.num_prompt))
-            return self._workload(shape.name, "prompt", [Job(shape.name, (ids,), 1)])
+            return self._workload(shape.name, kind, [Job(shape.name, (ids,), 1)])
         starts = [next(one for one in bundled() if one.category == name) for name in CATEGORIES[:SHAPE_TEXTS]]
         if not shape.num_prompt:
             jobs = [Job(one.id, (self._encode(one),), shape.num_new) for one in starts]
         else:
             jobs = [Job(one.id, (self._context(one, shape.num_prompt),), shape.num_new) for one in starts]
-        return self._workload(shape.name, "shape", jobs)
+        return self._workload(shape.name, kind, jobs)
 
     def category(self, name: str, limit: int | None, num_new: int) -> Workload:
         """The first `limit` prompts of a category, one at a time."""
@@ -169,10 +172,11 @@ class Builder:
 
     def _workload(self, name: str, kind: Kind, jobs: Sequence[Job], batch: int = 1) -> Workload:
         for job in jobs:
-            needed = max(map(len, job.prompts)) + job.max_tokens
-            if needed > self.context:
-                reason = f"needs {needed} positions, and the model's context has {self.context}"
-                return Workload(name, kind, batch=batch, impossible=reason)
-            if reason := self.refusal(job):
-                return Workload(name, kind, batch=batch, impossible=reason)
+            reason = self._too_long(max(map(len, job.prompts)) + job.max_tokens) or self.refusal(job)
+            if reason:
+                where = f"prompt {job.id}: " if kind == "task" else ""
+                return Workload(name, kind, batch=batch, impossible=where + reason)
         return Workload(name, kind, tuple(jobs), batch)
+
+    def _too_long(self, needed: int) -> str:
+        return f"needs {needed} positions, and the model's context has {self.context}" if needed > self.context else ""

@@ -56,15 +56,19 @@ def counted(subject: Subject, drafter: str, rule: str) -> Outcome:
     """Chi-square of the texts that the whole engine writes, corrected for all such tests of the run."""
     if drafter not in subject.effort.counted_drafters:
         raise Skip("--quick counts the texts of one drafter only.")
-    found = subject.remember("counted", lambda: _count_all(subject))
+    found, unclear = subject.remember("counted", lambda: _count_all(subject))
     sampled, comparisons, adjusted = found[drafter, rule]
-    return _judge_counts(sampled, comparisons, adjusted, len(found) * len(PLACES))
+    return _judge_counts(sampled, comparisons, adjusted, len(found) * len(PLACES), unclear)
 
 
-def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Comparison], list[float]]]:
-    """Every drafter and rule; Holm's correction needs all p-values."""
+Counts = dict[tuple[str, str], tuple[Sampled, list[Comparison], list[float]]]
+"""By drafter and rule: the texts, their comparisons with the law, and the adjusted p-values."""
+
+
+def _count_all(subject: Subject) -> tuple[Counts, float]:
+    """Every drafter and rule, since Holm's correction needs all p-values; and the law's unclear share."""
     prompt = subject.prompts[min(1, len(subject.prompts) - 1)]
-    law = target_law(subject.target, prompt, COUNTED, subject.eos_ids)
+    law = target_law(subject.target, prompt, COUNTED, subject.eos_ids, noise=subject.noise())
     base, count = subject.seed * 10**6, subject.effort.num_samples
     results: dict[tuple[str, str], tuple[Sampled, list[Comparison]]] = {}
     for number, (drafter, rule) in enumerate(itertools.product(subject.effort.counted_drafters, RANDOM_RULES)):
@@ -82,10 +86,13 @@ def _count_all(subject: Subject) -> dict[tuple[str, str], tuple[Sampled, list[Co
         )
         results[drafter, rule] = sampled, compare(sampled, law)
     adjusted = iter(holm([one.p_value for _, several in results.values() for one in several]))
-    return {key: (sampled, several, [next(adjusted) for _ in several]) for key, (sampled, several) in results.items()}
+    counts = {key: (sampled, several, [next(adjusted) for _ in several]) for key, (sampled, several) in results.items()}
+    return counts, law.unclear
 
 
-def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: list[float], num_tests: int) -> Outcome:
+def _judge_counts(
+    sampled: Sampled, comparisons: list[Comparison], adjusted: list[float], num_tests: int, unclear: float
+) -> Outcome:
     if sampled.num_drafted == 0:
         raise Skip("Nothing was drafted, so the texts are plain ones.")
     detectable = max(one.detectable(sampled.num_samples, ALPHA / num_tests) for one in comparisons)
@@ -98,6 +105,8 @@ def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: lis
         f"smallest p {least:.2g} after Holm (limit {ALPHA:g}), {sampled.num_samples} texts; a total variation of "
         f"{detectable:.3f} would have been found; {sampled.num_accepted} of {sampled.num_drafted} drafted tokens kept"
     )
+    if unclear:
+        reason += f"; in {unclear:.1%} of the texts rounding decides which tokens top-k lets through"
     evidence: dict[str, Any] = {
         "samples": sampled.num_samples,
         "drafted": sampled.num_drafted,
@@ -105,6 +114,7 @@ def _judge_counts(sampled: Sampled, comparisons: list[Comparison], adjusted: lis
         "alpha": ALPHA,
         "tests": num_tests,
         "detectable_variation": detectable,
+        "unclear": unclear,
         "p_adjusted": adjusted,
         "comparisons": [one.to_dict() for one in comparisons],
     }
@@ -144,4 +154,6 @@ def rounds(subject: Subject) -> Outcome:
     seeds = _tiny_seeds(subject)
     sampled = sample(target, "model", RULES["block"], prompt, params, seeds, TINY_EOS, draft, k=3)
     comparisons = compare(sampled, law, ((0,), *PLACES, tuple(range(LENGTH))))
-    return _judge_counts(sampled, comparisons, holm([one.p_value for one in comparisons]), len(comparisons))
+    return _judge_counts(
+        sampled, comparisons, holm([one.p_value for one in comparisons]), len(comparisons), law.unclear
+    )

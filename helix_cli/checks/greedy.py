@@ -7,7 +7,7 @@ from typing import Any
 
 from helix_cli.checks.check import Check, Outcome, Result, Skip, judged
 from helix_cli.checks.subject import K, Subject
-from helix_cli.checks.workbench import scores
+from helix_cli.checks.workbench import Workbench, scores
 from helix_cli.core import Request, SamplingParams
 from helix_cli.draft import DRAFTERS
 from helix_cli.sampling import penalise
@@ -22,10 +22,15 @@ def same_text(subject: Subject, drafter: str, rule: str) -> Outcome:
     bench = subject.bench(drafter)
     params = SamplingParams(max_tokens=subject.effort.num_tokens, ignore_eos=True)
     texts = [one.tokens for one in bench.run([Request(prompt, params) for prompt in subject.prompts], rule)]
-    if bench.num_drafted == 0:
+    return verdict(subject, subject.plain, texts, _counted(drafter, bench))
+
+
+def _counted(drafter: str, *benches: Workbench) -> str:
+    """What became of the drafts; raises Skip where there were none, since the texts are plain ones then."""
+    drafted = sum(bench.num_drafted for bench in benches)
+    if drafted == 0:
         raise Skip(f"Drafter {drafter} found nothing to propose.")
-    counted = f"{bench.num_accepted} of {bench.num_drafted} drafted tokens kept"
-    return verdict(subject, subject.plain, texts, counted)
+    return f"{sum(bench.num_accepted for bench in benches)} of {drafted} drafted tokens kept"
 
 
 def _require(subject: Subject, drafter: str) -> None:
@@ -92,28 +97,27 @@ def depths(subject: Subject) -> Outcome:
     drafter = "model" if subject.draft is not None else "ngram"
     params = SamplingParams(max_tokens=subject.effort.num_tokens, ignore_eos=True)
     request = Request(subject.prompts[0], params)
-    worst = Outcome(Result.PASS, "")
-    for k in (one for one in subject.effort.depths if one > 0):
-        texts = [subject.bench(drafter, k).run([request])[0].tokens]
-        found = _one_text(subject, texts[0], f"drafts of {k}")
-        if found.result is not Result.PASS and worst.result is not Result.FAIL:
-            worst = found
-    if worst.result is Result.PASS:
-        return Outcome(Result.PASS, f"the same text with drafts of {', '.join(map(str, subject.effort.depths))}")
-    return worst
-
-
-def _one_text(subject: Subject, text: list[int], counted: str) -> Outcome:
-    return verdict(subject, subject.plain, [text, *subject.plain[1:]], counted)
+    benches = {k: subject.bench(drafter, k) for k in subject.effort.depths if k > 0}
+    found = []
+    for k, bench in benches.items():
+        [one] = bench.run([request])
+        found.append(verdict(subject, subject.plain, [one.tokens, *subject.plain[1:]], f"drafts of {k}"))
+    counted = _counted(drafter, *benches.values())
+    for result in (Result.FAIL, Result.TIE):
+        for outcome in found:
+            if outcome.result is result:
+                return outcome
+    return Outcome(Result.PASS, f"the same text with drafts of {', '.join(map(str, subject.effort.depths))}; {counted}")
 
 
 def penalty(subject: Subject) -> Outcome:
     """With a repetition penalty, which every drafted position sees with a prefix of its own."""
     params = SamplingParams(max_tokens=subject.effort.num_tokens, ignore_eos=True, repetition_penalty=PENALTY)
     wanted = [subject.bench().run([Request(prompt, params)])[0].tokens for prompt in subject.prompts]
-    bench = subject.bench("model" if subject.draft is not None else "ngram")
+    drafter = "model" if subject.draft is not None else "ngram"
+    bench = subject.bench(drafter)
     texts = [one.tokens for one in bench.run([Request(prompt, params) for prompt in subject.prompts])]
-    return verdict(subject, wanted, texts, f"{bench.num_accepted} of {bench.num_drafted} drafted tokens kept", PENALTY)
+    return verdict(subject, wanted, texts, _counted(drafter, bench), PENALTY)
 
 
 def argmax(subject: Subject) -> Outcome:

@@ -95,12 +95,16 @@ def exact(subject: Subject) -> Outcome:
     return block_difference(subject).outcome(subject, exact=True)
 
 
-def chunks(subject: Subject) -> Outcome:
-    """A long text in small chunks against one pass."""
+def chunk_difference(subject: Subject) -> Difference:
+    """A long text in one pass against small chunks of it."""
     tokens = subject.long_text
-    return Difference.between(
-        [scores(subject.target, tokens, 0, len(tokens))], [scores(subject.target, tokens, 0, CHUNK)]
-    ).outcome(subject)
+    return Difference.between(*([scores(subject.target, tokens, 0, piece)] for piece in (len(tokens), CHUNK)))
+
+
+def chunks(subject: Subject) -> Outcome:
+    """However a prompt is cut."""
+    difference: Difference = subject.remember("chunks", lambda: chunk_difference(subject))
+    return difference.outcome(subject)
 
 
 def batch(subject: Subject) -> Outcome:

@@ -7,7 +7,8 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from helix_cli.checks.report import CheckRecord, Report
+from helix_cli.checks.check import Result
+from helix_cli.checks.report import ALL_GOOD, ONLY_TIES, CheckRecord, Report
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em;
@@ -26,7 +27,6 @@ figure { display: inline-block; margin: 0 1.5em 1em 0 } figcaption { font-size: 
 """
 BAR_HEIGHT, BAR_WIDTH, LABEL_WIDTH = 9, 260, 90
 EXPECTED, SEEN = "#7b8794", "#2f6fde"
-RESULT_CLASSES = {0: "pass", 1: "fail", 2: "skipped", 3: "tie"}
 
 
 def page(report: Report) -> str:
@@ -34,7 +34,7 @@ def page(report: Report) -> str:
     title = "helix validate"
     parts = [
         f"<h1>{title}</h1>",
-        f'<p class="verdict {RESULT_CLASSES[report.exit_code]}">{escape(report.verdict)}</p>',
+        f'<p class="verdict {_style_of(report)}">{escape(report.verdict)}</p>',
         _facts(report),
         *(_group(report, group) for group in report.groups),
     ]
@@ -43,6 +43,13 @@ def page(report: Report) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
         f"<body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _style_of(report: Report) -> str:
+    """How the verdict looks: like the worst result, and like nothing proved where the run has no verdict."""
+    if report.count(Result.FAIL):
+        return Result.FAIL
+    return {ALL_GOOD: Result.PASS, ONLY_TIES: Result.TIE}.get(report.exit_code, Result.SKIPPED)
 
 
 def _facts(report: Report) -> str:
@@ -63,7 +70,7 @@ def _facts(report: Report) -> str:
     if report.exact is not None:
         rows.append(("exact mode", f"{'on' if report.exact else 'off'}: {report.exact_reason}"))
     if report.noise is not None:
-        rows.append(("noise", f"{report.noise:.2g}, the largest difference between single rows and blocks"))
+        rows.append(("noise", f"{report.noise:.2g}, the largest difference between two ways to cut a text into passes"))
     cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     settings = escape(json.dumps(report.config, indent=2))
     return f"<table>{cells}</table><details><summary>config</summary><pre>{settings}</pre></details>"

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from helix_cli.checks.check import Result
 
 SCHEMA_VERSION: Final = 1
-ALL_GOOD, FAILED, NOT_RUN, ONLY_TIES = 0, 1, 2, 3
-"""Exit codes."""
+ALL_GOOD, FAILED, NOT_RUN, ONLY_TIES, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes; the last is what a shell expects of a program that Ctrl-C ended."""
 
 
 class Record(BaseModel):
@@ -73,7 +73,7 @@ class Report(Record):
     exact: bool | None
     exact_reason: str | None
     noise: float | None
-    """The largest difference of a logit between single rows and blocks, if it was measured."""
+    """The largest difference of a logit between two ways to cut a text into passes, if it was measured."""
     checks: tuple[CheckRecord, ...]
     verdict: str
     exit_code: int
@@ -83,14 +83,18 @@ class Report(Record):
         return Counter(one.result for one in self.checks)[result]
 
 
-def judge_run(checks: tuple[CheckRecord, ...], unopened: str | None) -> tuple[str, int]:
+def judge_run(checks: tuple[CheckRecord, ...], unopened: str | None, *, interrupted: bool = False) -> tuple[str, int]:
     """The one-line verdict and the exit code. A skipped check is counted as skipped and as nothing else."""
     counts = Counter(one.result for one in checks)
     skipped = f", {counts[Result.SKIPPED]} skipped" if counts[Result.SKIPPED] else ""
     if counts[Result.FAIL]:
         failed = [one.id for one in checks if one.result is Result.FAIL]
         listed = ", ".join(failed[:3]) + (" and others" if len(failed) > 3 else "")
-        return f"FAILED: {len(failed)} of {len(checks)} checks, {listed}{skipped}.", FAILED
+        verdict = f"FAILED: {len(failed)} of {len(checks)} checks, {listed}{skipped}."
+        return verdict, INTERRUPTED if interrupted else FAILED
+    if interrupted:
+        tied = f", {counts[Result.TIE]} met numeric ties" if counts[Result.TIE] else ""
+        return f"Interrupted, without a verdict: {counts[Result.PASS]} checks passed{tied}{skipped}.", INTERRUPTED
     if unopened is not None:
         return f"Could not run: {unopened}", NOT_RUN
     if not counts[Result.PASS] and not counts[Result.TIE]:

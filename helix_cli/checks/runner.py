@@ -53,9 +53,8 @@ def run(
         records += [_record(check, outcome, 0.0) for check in wanted[len(records) :]]
     done = tuple(records)
     unopened = subject.unopened.message if subject.unopened else None
-    verdict, exit_code = judge_run(done, unopened)
+    verdict, exit_code = judge_run(done, unopened, interrupted=interrupted)
     opened = subject.session.info if "session" in vars(subject) else None
-    blocks = subject.memory.get("blocks")
     return Report(
         helix_version=__version__,
         effort=subject.effort.name,
@@ -70,7 +69,7 @@ def run(
         config=subject.config.effective(),
         exact=None if opened is None else opened.exact,
         exact_reason=None if opened is None else opened.exact_reason,
-        noise=None if blocks is None else blocks.largest,
+        noise=subject.memory.get("noise"),
         checks=done,
         verdict=verdict,
         exit_code=exit_code,

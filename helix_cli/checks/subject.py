@@ -197,10 +197,19 @@ class Subject:
         return build(self.target, drafter, k, **(defaults | settings))
 
     def noise(self) -> float:
-        """The largest difference of a logit between one-row steps and blocks of K + 1 rows, measured once."""
-        from helix_cli.checks.numerics import block_difference
+        """The largest difference of a logit between two ways to cut a text into passes, measured once.
 
-        return float(self.remember("blocks", lambda: block_difference(self)).largest)
+        Blocks of K + 1 rows may be those of a draft, and are taken as they are. What a prompt in chunks adds may be a
+        fault of another kind (see numerics.chunks), and excuses no more than rounding explains.
+        """
+        return float(self.remember("noise", self._measure_noise))
+
+    def _measure_noise(self) -> float:
+        from helix_cli.checks.numerics import block_difference, chunk_difference
+
+        blocks = self.remember("blocks", lambda: block_difference(self))
+        chunks = self.remember("chunks", lambda: chunk_difference(self))
+        return float(max(blocks.largest, min(chunks.largest, TOLERANCES[self.number_format] * chunks.deviation)))
 
     def next_logits(self, tokens: Sequence[int], penalty: float = 1.0) -> Any:
         """Logits [V] of the token after `tokens`, the last of which is computed by itself."""

@@ -6,7 +6,7 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,7 @@ from helix_cli.bench.schema import Report, Run
 from helix_cli.bench.workloads import CATEGORIES
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
+from helix_cli.commands.measuring import CsvFile, JsonFile, MarkdownFile, OwnPrompts, PlotFile, measuring_option
 from helix_cli.commands.outputs import Outputs
 from helix_cli.commands.prompts import STDIN, read_prompts
 from helix_cli.commands.settings import Choices, with_settings
@@ -35,24 +36,16 @@ FAILED: Final = 1
 """Exit code when an arm failed."""
 
 
-def _option(flag: str, help: str, metavar: str | None = None, panel: str = "Measuring") -> Any:
-    return typer.Option(flag, help=help, metavar=metavar, rich_help_panel=panel)
-
-
-def _file(flag: str, help: str) -> Any:
-    return _option(flag, help, "FILE", "Output")
-
-
 @partial(with_settings, without=FIXED_OPTIONS)
 def bench(
     context: typer.Context,
     choices: Choices,
     arms: Annotated[
-        str, _option("--arms", f"What to compare, taking turns: {', '.join(ARMS)}.", "NAMES")
+        str, measuring_option("--arms", f"What to compare, taking turns: {', '.join(ARMS)}.", "NAMES")
     ] = "plain,speculative",
     shapes: Annotated[
         str,
-        _option(
+        measuring_option(
             "--shapes",
             "Standard shapes: ppN reads N random tokens, tgN writes N tokens, tgN@dM writes them after M tokens of "
             "text; or none.",
@@ -61,38 +54,33 @@ def bench(
     ] = "pp512,tg128",
     categories: Annotated[
         str,
-        _option("--categories", f"Kinds of bundled prompts: all, none, or some of {', '.join(CATEGORIES)}.", "NAMES"),
-    ] = "all",
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, metavar="N", rich_help_panel="Measuring", help="Prompts of each kind.")
-    ] = 3,
-    prompts: Annotated[
-        Path | None,
-        _option(
-            "--prompts", "Your own prompts instead of the bundled ones, as for generate --input; - is stdin.", "FILE"
+        measuring_option(
+            "--categories", f"Kinds of bundled prompts: all, none, or some of {', '.join(CATEGORIES)}.", "NAMES"
         ),
-    ] = None,
+    ] = "all",
+    limit: Annotated[int, measuring_option("--limit", "Prompts of each kind.", "N", min=1)] = 3,
+    prompts: OwnPrompts = None,
     rounds: Annotated[
         int,
-        typer.Option("--rounds", min=1, metavar="N", rich_help_panel="Measuring", help="How often everything is run."),
+        measuring_option("--rounds", "How often everything is run.", "N", min=1),
     ] = 2,
     tokens: Annotated[
         int,
-        typer.Option(
-            "--tokens", min=2, metavar="N", rich_help_panel="Measuring", help="Tokens that each prompt is continued by."
-        ),
+        measuring_option("--tokens", "Tokens that each prompt is continued by.", "N", min=2),
     ] = 48,
     batch: Annotated[
         str | None,
-        _option("--batch", "Sizes of batches, such as 1,4,16: the same prompts together in groups of each.", "SIZES"),
+        measuring_option(
+            "--batch", "Sizes of batches, such as 1,4,16: the same prompts together in groups of each.", "SIZES"
+        ),
     ] = None,
     reuse_prefixes: Annotated[
-        bool, _option("--reuse-prefixes", "Keep computed prompts between texts and rounds, as generate does.")
+        bool, measuring_option("--reuse-prefixes", "Keep computed prompts between texts and rounds, as generate does.")
     ] = False,
-    json: Annotated[Path | None, _file("--json", "Write everything, raw samples too; - is stdout.")] = None,
-    csv: Annotated[Path | None, _file("--csv", "Write a line for each arm and kind of work; - is stdout.")] = None,
-    markdown: Annotated[Path | None, _file("--markdown", "Write tables ready to paste; - is stdout.")] = None,
-    plot: Annotated[Path | None, _file("--plot", "Draw charts; the ending chooses: .png, .svg or .html.")] = None,
+    json: JsonFile = None,
+    csv: CsvFile = None,
+    markdown: MarkdownFile = None,
+    plot: PlotFile = None,
 ) -> None:
     """Measure how fast it is, plain and with its draft, and whether speculation pays.
 
@@ -108,7 +96,7 @@ def bench(
     plan = make_plan(arms, shapes, "none" if prompts else categories, batch, rounds=rounds, tokens=tokens, limit=limit)
     refuse_bundled_choices(context, prompts)
     outputs = Outputs(json, csv, markdown, plot)
-    outputs.check()
+    outputs.check(prompts)
     own = read_prompts(prompts, chat=False) if prompts else []
     config = bench_config(choices.load(notice), choices.file, choices.overrides, plan, reuse_prefixes)
     phases.end("config")
@@ -143,6 +131,7 @@ def run(config: Config, plan: Plan, own_name: str, own: list[Prompt], phases: Ph
                 if speed and kinds[workload] in ("shape", "task"):
                     speeds.setdefault(arm, []).append(speed)
                 progress.advance(_line(speeds))
+                interrupt.end_here()
 
             measured = measure(arms, workloads, plan.rounds, watch, never)
     peaks = [run.peak_memory for runs in measured.runs.values() for run in runs]

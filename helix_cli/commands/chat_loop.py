@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from helix_cli.chat import slash, storing
 from helix_cli.chat.chat import Chat
-from helix_cli.commands.interrupt import stop_on_interrupt
+from helix_cli.commands.interrupt import raise_on_interrupt, stop_on_interrupt
 from helix_cli.core import FinishedEvent, TextEvent
 from helix_cli.errors import HelixError, InputError
 from helix_cli.ui import console
@@ -75,7 +74,7 @@ class ChatLoop:
         self._greet()
         message = None if first is None else _Message(first)
         try:
-            with _interruptible():
+            with raise_on_interrupt():
                 while True:
                     if message is not None:
                         self._try(partial(self._answer, message))
@@ -203,13 +202,3 @@ class ChatLoop:
             self._screen.rich_err().print(Text(console.visible(line), style="dim"))
         else:
             notice(line)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Inside, Ctrl-C raises KeyboardInterrupt; while models load it ends the program at once."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from helix_cli.errors import Interrupted
+
 EXIT_CODE = 128 + signal.SIGINT
 """What a shell expects of a program that Ctrl-C ended."""
 
@@ -17,6 +19,11 @@ class Interrupt:
     """Whether the user asked to stop."""
 
     requested: bool = False
+
+    def end_here(self) -> None:
+        """Raises Interrupted if so: between two pieces of work, the first of which may have ended before it heard."""
+        if self.requested:
+            raise Interrupted
 
 
 @contextmanager
@@ -36,5 +43,18 @@ def stop_on_interrupt(stop: Callable[[], None]) -> Iterator[Interrupt]:
     before = signal.signal(signal.SIGINT, handle)
     try:
         yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def raise_on_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C raises KeyboardInterrupt at once: for work whose results are kept step by step.
+
+    Elsewhere it ends the program (see __main__.py). Signals reach the main thread only, so use it there.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from helix_cli.bench.page import Page
 from helix_cli.bench.plot import check_plot, image
 from helix_cli.bench.tables import markdown
+from helix_cli.commands.prompts import STDIN
 from helix_cli.errors import InputError
 from helix_cli.ui.console import Screen, notice
 from helix_cli.ui.measuring import show_lines, show_table
 
 STDOUT = "-"
+
+
+def check_files(*files: Path | None, prompts: Path | None = None) -> None:
+    """Raises InputError for what could not be written at the end: better now than after the measurement.
+
+    `prompts` is read and must not be written over.
+    """
+    named = [file for file in files if file is not None]
+    places = [os.path.realpath(file) for file in named]
+    if len(set(places)) < len(named):
+        raise InputError("Two outputs have the same name.", "Give each a file of its own.")
+    if prompts is not None and str(prompts) != STDIN and os.path.realpath(prompts) in places:
+        raise InputError(f"{prompts} holds the prompts and would be written over.", "Name another file to write.")
+    for file in named:
+        if str(file) == STDOUT:
+            continue
+        place = file if file.exists() else file.absolute().parent
+        if file.is_dir() or not (file.exists() or place.is_dir()) or not os.access(place, os.W_OK):
+            raise InputError(f"{file} cannot be written.", "Name a file in a folder that exists and can be written.")
+
+
+def write_files(contents: Iterable[tuple[Path, Callable[[], bytes]]]) -> OSError | None:
+    """Writes every file; returns the first error after the last file: nothing may be lost because of one of them."""
+    problem: OSError | None = None
+    for file, content in contents:
+        try:
+            file.write_bytes(content())
+        except OSError as error:
+            problem = problem or error
+    return problem
 
 
 @dataclass(frozen=True)
@@ -25,16 +57,9 @@ class Outputs:
     markdown: Path | None
     plot: Path | None
 
-    def check(self) -> None:
-        """Raises InputError for what could not be written at the end: better now than after the measurement."""
-        named = [file for file in (self.json, self.csv, self.markdown, self.plot) if file is not None]
-        if len({str(file) for file in named}) < len(named):
-            raise InputError("Two outputs have the same name.", "Give each a file of its own.")
-        for file in named:
-            if str(file) == STDOUT:
-                continue
-            if file.is_dir() or not file.absolute().parent.is_dir():
-                raise InputError(f"{file} cannot be written.", "Name a file in a folder that exists.")
+    def check(self, prompts: Path | None) -> None:
+        """Raises InputError for what could not be written at the end, and where `prompts` would be written over."""
+        check_files(self.json, self.csv, self.markdown, self.plot, prompts=prompts)
         if self.plot is not None:
             check_plot(self.plot)
 
@@ -45,13 +70,7 @@ class Outputs:
         """
         contents = list(self._contents(page))
         to_stdout = [content for file, content in contents if str(file) == STDOUT]
-        problem: OSError | None = None
-        for file, content in contents:
-            try:
-                if str(file) != STDOUT:
-                    file.write_bytes(content())
-            except OSError as error:
-                problem = problem or error
+        problem = write_files((file, content) for file, content in contents if str(file) != STDOUT)
         for content in to_stdout:
             Screen.detect().write(content().decode())
         if to_stdout:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,15 @@ from helix_cli.bench.workloads import CATEGORIES
 from helix_cli.commands.bench import FAILED, own_name, refuse_bundled_choices
 from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
+from helix_cli.commands.measuring import (
+    CsvFile,
+    JsonFile,
+    MarkdownFile,
+    OwnPrompts,
+    PlotFile,
+    measuring_option,
+    output_option,
+)
 from helix_cli.commands.outputs import Outputs
 from helix_cli.commands.prompts import read_prompts
 from helix_cli.commands.settings import Choices, with_settings
@@ -43,44 +52,37 @@ if TYPE_CHECKING:
     WorkOf = Callable[[Builder], list[Workload]]
 
 
-def _option(flag: str, help: str, metavar: str | None = None, panel: str = "Measuring", **more: Any) -> Any:
-    return typer.Option(flag, help=help, metavar=metavar, rich_help_panel=panel, **more)
-
-
-def _file(flag: str, help: str) -> Any:
-    return _option(flag, help, "FILE", "Output")
-
-
 @partial(with_settings, without=FIXED_OPTIONS | {"--k", "--drafter"})
 def sweep_k(
     context: typer.Context,
     choices: Choices,
     k: Annotated[
-        str, _option("--k", "Depths to compare, as in 0-8 or 0,2,4; plain decoding, 0, is always among them.", "DEPTHS")
+        str,
+        measuring_option(
+            "--k", "Depths to compare, as in 0-8 or 0,2,4; plain decoding, 0, is always among them.", "DEPTHS"
+        ),
     ] = "0-8",
     drafter: Annotated[
         str | None,
-        _option(
+        measuring_option(
             "--drafter",
             f"What proposes tokens, one or more of {', '.join(DRAFTERS)}. Left out, it is the configuration's own.",
             "NAMES",
         ),
     ] = None,
     categories: Annotated[
-        str, _option("--categories", f"Kinds of bundled prompts: all, or some of {', '.join(CATEGORIES)}.", "NAMES")
-    ] = "all",
-    limit: Annotated[int, _option("--limit", "At most so many prompts of each kind.", "N", min=1)] = 8,
-    prompts: Annotated[
-        Path | None,
-        _option(
-            "--prompts", "Your own prompts instead of the bundled ones, as for generate --input; - is stdin.", "FILE"
+        str,
+        measuring_option(
+            "--categories", f"Kinds of bundled prompts: all, or some of {', '.join(CATEGORIES)}.", "NAMES"
         ),
-    ] = None,
-    rounds: Annotated[int, _option("--rounds", "How often everything is run at most.", "N", min=1)] = 1,
-    tokens: Annotated[int, _option("--tokens", "Tokens that each prompt is continued by.", "N", min=2)] = 48,
+    ] = "all",
+    limit: Annotated[int, measuring_option("--limit", "At most so many prompts of each kind.", "N", min=1)] = 8,
+    prompts: OwnPrompts = None,
+    rounds: Annotated[int, measuring_option("--rounds", "How often everything is run at most.", "N", min=1)] = 1,
+    tokens: Annotated[int, measuring_option("--tokens", "Tokens that each prompt is continued by.", "N", min=2)] = 48,
     precision: Annotated[
         float,
-        _option(
+        measuring_option(
             "--precision",
             "End as soon as no other setting can be faster than the best by more than this share, at 95 %; 0 runs "
             "everything.",
@@ -91,12 +93,14 @@ def sweep_k(
     ] = 0.03,
     save: Annotated[
         Path | None,
-        _file("--save", "Write the best drafter and depth into this YAML file of settings, and keep its comments."),
+        output_option(
+            "--save", "Write the best drafter and depth into this YAML file of settings, and keep its comments."
+        ),
     ] = None,
-    json: Annotated[Path | None, _file("--json", "Write everything, raw samples too; - is stdout.")] = None,
-    csv: Annotated[Path | None, _file("--csv", "Write a line for each setting and kind of work; - is stdout.")] = None,
-    markdown: Annotated[Path | None, _file("--markdown", "Write tables ready to paste; - is stdout.")] = None,
-    plot: Annotated[Path | None, _file("--plot", "Draw charts; the ending chooses: .png, .svg or .html.")] = None,
+    json: JsonFile = None,
+    csv: CsvFile = None,
+    markdown: MarkdownFile = None,
+    plot: PlotFile = None,
 ) -> None:
     """Measure how many tokens to propose at a time, and what the best number depends on.
 
@@ -110,7 +114,7 @@ def sweep_k(
     refuse_bundled_choices(context, prompts)
     kinds = () if prompts else CATEGORIES if categories == "all" else names_in(categories, CATEGORIES, "category")
     outputs = Outputs(json, csv, markdown, plot)
-    outputs.check()
+    outputs.check(prompts)
     own = read_prompts(prompts, chat=False) if prompts else []
     drafters = parse_drafters(drafter, choices.load(lambda note: None))
     plan = SweepPlan(make_settings(drafters, depths), rounds, tokens, limit, precision)
@@ -153,7 +157,7 @@ def run(configs: Mapping[Setting, Config], plan: SweepPlan, work: WorkOf, phases
 
     workloads = work(builder(session))
     ended_early = False
-    with stop_on_interrupt(session.interrupt):
+    with stop_on_interrupt(session.interrupt) as interrupt:
         with working("Loading what else drafts, and hashing the checkpoints"):
             arms = open_settings(configs, session)
         line = "warmed up"
@@ -161,6 +165,7 @@ def run(configs: Mapping[Setting, Config], plan: SweepPlan, work: WorkOf, phases
 
             def watch(arm: str, workload: str, run: Run | None) -> None:
                 progress.advance(line)
+                interrupt.end_here()
 
             def enough(measured: Measured) -> bool:
                 nonlocal line, ended_early

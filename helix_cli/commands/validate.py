@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from helix_cli.commands.interrupt import EXIT_CODE
+from helix_cli.commands.interrupt import raise_on_interrupt
 from helix_cli.commands.loading import garbage_ignored
+from helix_cli.commands.outputs import STDOUT, check_files, write_files
 from helix_cli.commands.prompts import read_prompts
 from helix_cli.commands.settings import OPTIONS, Choices, with_settings
 from helix_cli.errors import InputError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from helix_cli.checks.subject import Completed
     from helix_cli.config import Config
 
-STDOUT: Final = "-"
 PROCESSES: Final = 2
 """Runs of the program at the same time."""
 WITH_EFFECT: Final = frozenset(
@@ -62,21 +62,19 @@ def _validate(
 
     Without options it looks at the embedded pair. The exit code is 0 when all is good, 1 after a failure, 2 when it
     could not run, and 3 when nothing but numeric ties was met: places where rounding decides between two tokens. A
-    check that is skipped is never counted as passed.
+    check that is skipped is never counted as passed. Ctrl-C ends the run and still reports what is finished.
     """
     if quick and full:
         raise InputError("--quick cannot take effect together with --full.", "Leave one of the two out.")
     if not 0 <= seed < 2**40:
         raise InputError(f"--seed {seed} is out of range.", "Give a whole number from 0 to 2^40.")
-    _check_outputs(as_json, html)
+    check_files(as_json, html, prompts=prompts)
     config = choices.load(notice)
     texts = tuple(_text(one.text) for one in read_prompts(prompts, chat=False)) if prompts is not None else ()
     effort = "quick" if quick else "full" if full else "default"
     is_kept = as_json is not None or html is not None
     report = run_checks(config, effort, only or [], seed, texts, with_hashes=is_kept)
     _write(report, as_json, html)
-    if report.interrupted:
-        raise typer.Exit(EXIT_CODE)
     raise typer.Exit(report.exit_code)
 
 
@@ -95,7 +93,7 @@ def run_checks(
     subject = Subject(config, EFFORTS[effort], seed, run_helix, PROCESSES, texts)
     # A name that leads nowhere is no finding: nothing can be checked.
     subject.find_models()
-    with ValidationProgress(len(checks)) as progress:
+    with raise_on_interrupt(), ValidationProgress(len(checks)) as progress:
         return run(
             checks,
             subject,
@@ -135,30 +133,28 @@ def _text(text: str | None) -> str:
     return text
 
 
-def _check_outputs(*files: Path | None) -> None:
-    """What could not be written at the end is refused at the beginning."""
-    named = [file for file in files if file is not None]
-    if len({str(file) for file in named}) < len(named):
-        raise InputError("--json and --html name the same file.", "Give each a file of its own.")
-    for file in named:
-        if str(file) != STDOUT and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise InputError(f"{file} cannot be written.", "Name a file in a folder that exists.")
-
-
 def _write(report: Report, as_json: Path | None, html: Path | None) -> None:
-    """The files first: a reader of stdout that has gone must not cost them."""
+    """The files first: a reader of stdout that has gone must not cost them, nor a file that cannot be written the rest.
+
+    Raises the first OSError at the end.
+    """
     from helix_cli.checks.page import page
 
-    written = report.model_dump_json(indent=2) + "\n"
-    if as_json is not None and str(as_json) != STDOUT:
-        as_json.write_text(written, encoding="utf-8")
-    if html is not None and str(html) != STDOUT:
-        html.write_text(page(report), encoding="utf-8")
-    if str(as_json) == STDOUT or str(html) == STDOUT:
-        Screen.detect().write(written if str(as_json) == STDOUT else page(report))
+    wanted: list[tuple[Path, Callable[[], bytes]]] = []
+    if as_json is not None:
+        wanted.append((as_json, lambda: (report.model_dump_json(indent=2) + "\n").encode()))
+    if html is not None:
+        wanted.append((html, lambda: page(report).encode()))
+    problem = write_files((file, content) for file, content in wanted if str(file) != STDOUT)
+    on_stdout = [content for file, content in wanted if str(file) == STDOUT]
+    for content in on_stdout:
+        Screen.detect().write(content().decode())
+    if on_stdout:
         notice(report.verdict)
-        return
-    show_validation([_row(one) for one in report.checks], report.verdict)
+    else:
+        show_validation([_row(one) for one in report.checks], report.verdict)
+    if problem is not None:
+        raise problem
 
 
 def _row(record: CheckRecord) -> tuple[str, str, str, str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _CONTROL_PICTURES = 0x2400
 _DELETE, _DELETE_PICTURE = 0x7F, 0x2421
 _REPLACEMENT = 0xFFFD
+PIPE_WIDTH = 1000
 _HARMLESS = frozenset(map(ord, "\n\t"))
 
 _VISIBLE = {
@@ -57,6 +58,16 @@ class Screen:
     def rich_out(self) -> Console:
         """A Rich console on stdout."""
         return self._rich(self.out)
+
+    def rich_tables(self) -> Console:
+        """A Rich console on stdout for tables.
+
+        A pipe gets lines as long as they need to be: whoever reads them may not be a terminal of 80 columns.
+        """
+        console = self.rich_out()
+        if not self.out_is_terminal:
+            console.width = PIPE_WIDTH
+        return console
 
     def rich_err(self) -> Console:
         """A Rich console on stderr."""

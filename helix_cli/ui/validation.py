@@ -17,7 +17,8 @@ Row = tuple[str, str, str, str]
 """(group, id, result, reason)."""
 
 STYLES = {"pass": "green", "tie": "yellow", "fail": "bold red", "skipped": "dim"}
-PIPE_WIDTH = 1000
+LEAST_EVIDENCE = 30
+"""Columns below which evidence does not stand beside the name of its check."""
 
 
 class ValidationProgress(ProgressBar):
@@ -72,24 +73,26 @@ def counted(results: Counter[str]) -> str:
 
 
 def show_validation(rows: Sequence[Row], verdict: str) -> None:
-    """The table of all checks, and the verdict in one line.
-
-    A pipe gets lines as long as they need to be: whoever reads them may not be a terminal of 80 columns.
-    """
+    """The table of all checks, and the verdict in one line; in a narrow terminal evidence has lines of its own."""
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     screen = Screen.detect()
-    console = screen.rich_out()
-    if not screen.out_is_terminal:
-        console.width = PIPE_WIDTH
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("result", no_wrap=True)
-    table.add_column("check", no_wrap=True)
-    table.add_column("evidence", overflow="fold")
-    for _, id, result, reason in rows:
-        table.add_row(Text(result, style=STYLES[result]), visible(id), visible(reason))
-    console.print(table)
+    console = screen.rich_tables()
+    checks = [(Text(result, style=STYLES[result]), visible(id), visible(reason)) for _, id, result, reason in rows]
+    if console.width < LEAST_EVIDENCE + max((len(result) + len(id) + 4 for result, id, _ in checks), default=0):
+        for result, id, reason in checks:
+            console.print(Text.assemble(result, f"  {id}"))
+            console.print(Padding(reason, (0, 0, 0, 2)))
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+        table.add_column("result", no_wrap=True)
+        table.add_column("check", no_wrap=True)
+        table.add_column("evidence", overflow="fold")
+        for cells in checks:
+            table.add_row(*cells)
+        console.print(table)
     screen.write("\n")
     show_verdict(verdict)
 

@@ -178,7 +178,7 @@ def test_a_user_can_validate_the_device(settings: list[str]) -> None:
         if check.group in ("environment", "numerics") or check.id in CHECKED:
             record = run_one(check, subject)
             assert record.result in (Result.PASS, Result.SKIPPED), f"{check.id}: {record.reason}"
-    law = target_law(subject.target, (5, 9), SamplingParams(temperature=1.0, top_k=3), frozenset(), length=2)
+    law = target_law(subject.target, (5, 9), SamplingParams(temperature=1.0, top_k=3), frozenset(), length=2).chances
     assert sum(law.values()) == pytest.approx(1.0)
 
 

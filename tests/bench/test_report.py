@@ -73,6 +73,8 @@ def test_csv_has_a_line_a_row_and_no_samples() -> None:
     assert float(lines[0]["figures.speed"]) > 0 and lines[0]["setup.target.weights"] == "float32"
     assert json.loads(lines[1]["setup.config"]) == {"draft": {"k": 4}}
     assert not any("runs" in name or "commits" in name for name in lines[0])
+    assert "setup.draft" not in lines[0] and lines[0]["setup.draft.name"] == "", "no column of its own for a table"
+    assert float(lines[1]["figures.speed_up.ratio"]) > 1.0 and "figures.speed_up" not in lines[0]
 
 
 def test_tables_say_what_has_no_number() -> None:
@@ -119,6 +121,38 @@ def test_batches_alone_get_no_verdict_and_are_not_said_to_be_missing() -> None:
     assert pooled_verdict(rows).startswith("Texts ran in batches only")
 
 
+def test_the_verdict_rests_on_texts_that_both_arms_wrote() -> None:
+    """An interrupted run may have shapes of both arms and tasks of one."""
+    plain, drafting = report().rows
+    shapes = (plain.model_copy(update={"kind": "shape"}), drafting.model_copy(update={"kind": "shape"}))
+    for rows in (shapes, (*shapes, plain), (*shapes, drafting)):
+        assert pooled_verdict(rows) == pooled_verdict((plain, drafting)) != ""
+        assert pooled_verdict(rows).startswith("Speculation pays here")
+    assert pooled_verdict((shapes[0], drafting)).startswith("There is no pair of plain and speculative runs")
+
+
+def test_prompts_that_were_only_read_are_no_batches() -> None:
+    rows = tuple(row.model_copy(update={"kind": "prompt"}) for row in report().rows)
+    assert pooled_verdict(rows) == "Prompts were only read, so nothing can be said about speculation."
+
+
+def test_the_models_are_named_where_only_transformers_ran() -> None:
+    one = report()
+    setup = one.rows[1].setup.model_copy(update={"engine": "transformers"})
+    alone = one.model_copy(update={"rows": (one.rows[1].model_copy(update={"setup": setup}),)})
+    assert next(describe(alone)).startswith("target (float32), draft draft")
+
+
+def test_a_batch_is_not_called_a_prompt() -> None:
+    one = report(jobs=1)
+    rows = tuple(row.model_copy(update={"kind": "batch"}) for row in one.rows)
+    batched = one.model_copy(update={"rows": rows})
+    assert "(one batch)" in markdown("T", [], tables(batched))
+    [plain, drafting] = compare(batched, batched)
+    assert plain.verdict == "one batch, no interval" and "1.00 (one batch)" in str(change_table([drafting]).rows)
+    assert compare(one, one)[0].verdict == "one prompt, no interval"
+
+
 def test_a_chart_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not end in"):
         check_plot(tmp_path / "x.pdf")
@@ -136,6 +170,13 @@ def test_a_slower_draft_is_outside_the_noise() -> None:
     table = change_table(list(changes.values()))
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert {change.verdict for change in compare(report(), report())} == {"within the noise"}
+
+
+def test_speeds_before_and_after_are_those_of_the_common_prompts() -> None:
+    old, new = report(jobs=1), report(jobs=3)
+    change = compare(old, new)[0]
+    assert change.new_speed == change.old_speed == old.rows[0].figures.speed != new.rows[0].figures.speed
+    assert change.speed.ratio == pytest.approx(1.0)
 
 
 def test_what_slowed_both_arms_is_no_change_of_the_gain() -> None:

@@ -68,7 +68,17 @@ def test_a_context_that_is_too_short_is_a_reason(tokenizer: Tokenizer) -> None:
     found = Builder(tokenizer, VOCABULARY, context=256).shape(parse_shape("tg128@d2048"), seed=0)
     assert not found.jobs and found.impossible == "needs 2176 positions, and the model's context has 256"
     refusing = Builder(tokenizer, VOCABULARY, 4096, lambda job: "no blocks").category("code", 1, 8)
-    assert not refusing.jobs and refusing.impossible == "no blocks"
+    assert not refusing.jobs and refusing.impossible.endswith(": no blocks")
+
+
+def test_a_shape_beyond_the_context_is_refused_before_its_tokens_are_made(builder: Builder) -> None:
+    for name in ("pp1000000000000", "tg16@d1000000000000", "tg1000000000000"):
+        assert "positions, and the model's context has 4096" in builder.shape(parse_shape(name), seed=0).impossible
+
+
+def test_a_prompt_that_does_not_fit_is_named(builder: Builder) -> None:
+    prompts = [Prompt(0, "short"), Prompt(1, "long", max_tokens=5000)]
+    assert builder.file("mine.jsonl", prompts, 8).impossible.startswith("prompt 2: needs 500")
 
 
 def test_batches_share_their_prompts(builder: Builder) -> None:

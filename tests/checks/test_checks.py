@@ -25,8 +25,9 @@ from helix_cli.checks import CHECKS, GROUPS, counting, environment, server
 from helix_cli.checks.check import Result
 from helix_cli.checks.effort import EFFORTS, Effort
 from helix_cli.checks.mutants import MUTANTS
+from helix_cli.checks.numerics import Difference
 from helix_cli.checks.runner import run_one
-from helix_cli.checks.subject import Completed, K, Subject
+from helix_cli.checks.subject import TOLERANCES, Completed, K, Subject
 from helix_cli.commands.settings import Choices
 from helix_cli.config import Config, load_config
 from helix_cli.core import FinishReason, Row, Verdict
@@ -85,6 +86,24 @@ def test_a_sound_pair_passes(id: str, sound: Subject) -> None:
     record = run_one(CHECKS[id], sound)
     assert record.result is (Result.SKIPPED if id in SILENT else Result.PASS), record.reason
     assert record.reason and json.dumps(record.evidence, allow_nan=False)
+
+
+def test_noise_knows_of_every_way_to_cut_a_text_and_excuses_no_fault(subject: Subject) -> None:
+    def measured(blocks: float, chunks: float) -> float:
+        made = {"blocks": Difference(blocks, 2.0, 9, ()), "chunks": Difference(chunks, 2.0, 9, ())}
+        subject.memory.clear()
+        subject.memory.update(made)
+        return subject.noise()
+
+    assert measured(1e-5, 1e-4) == 1e-4 and measured(1e-4, 1e-5) == 1e-4
+    assert measured(0.0, float("inf")) == 2.0 * TOLERANCES["float32"]
+
+
+@pytest.mark.parametrize("id", ["greedy.depths", "greedy.penalty", "greedy.model.greedy"])
+def test_texts_without_a_draft_prove_nothing(id: str, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelDrafter, "propose", lambda self, wanted: {})
+    record = run_one(CHECKS[id], subject)
+    assert record.result is Result.SKIPPED and record.reason == "Drafter model found nothing to propose."
 
 
 @dataclass

@@ -76,6 +76,11 @@ def test_an_interruption_keeps_what_is_done() -> None:
     found = report(check(Result.PASS), Check("some.long", "It.", interrupted), check(Result.FAIL))
     assert found.interrupted
     assert [one.result for one in found.checks] == [Result.PASS, Result.SKIPPED, Result.SKIPPED]
+    assert (found.verdict, found.exit_code) == ("Interrupted, without a verdict: 1 checks passed, 2 skipped.", 130)
+    assert 'class="verdict skipped"' in page(found)
+    failed = report(check(Result.FAIL), Check("some.long", "It.", interrupted))
+    assert failed.verdict.startswith("FAILED: 1 of 2 checks, some.fail") and failed.exit_code == 130
+    assert 'class="verdict fail"' in page(failed)
 
 
 def test_the_report_reads_back() -> None:

@@ -73,6 +73,6 @@ def test_a_count_that_could_have_shown_nothing_is_no_pass() -> None:
     sampled = Sampled(dict.fromkeys([(token,) for token in range(100)], 1.0), 100, 300, 20)
     blind, seeing = (Comparison((0,), 0.0, freedom, 1.0, 0.9, []) for freedom in (0, 3))
     with pytest.raises(Skip, match="could not have shown any difference"):
-        _judge_counts(sampled, [blind], [1.0], 1)
-    assert _judge_counts(sampled, [seeing], [1.0], 1).result is Result.PASS
-    assert _judge_counts(sampled, [blind], [1e-6], 1).result is Result.FAIL
+        _judge_counts(sampled, [blind], [1.0], 1, 0.0)
+    assert _judge_counts(sampled, [seeing], [1.0], 1, 0.0).result is Result.PASS
+    assert _judge_counts(sampled, [blind], [1e-6], 1, 0.0).result is Result.FAIL

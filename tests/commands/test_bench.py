@@ -18,6 +18,7 @@ from helix_cli.bench.reporting import read_report
 from helix_cli.bench.schema import Report
 from helix_cli.bench.transformers_arms import TransformersArm
 from helix_cli.commands.settings import OPTIONS
+from helix_cli.session import Session
 from tests.commands.fakes import fails
 from tests.test_session import save_pair
 
@@ -140,6 +141,26 @@ def test_ctrl_c_writes_what_is_finished(
     assert report.condition.read_bandwidth is None and not report.failed
 
 
+def test_ctrl_c_at_the_very_end_of_a_text_ends_the_run(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is finished and the session forgets the request; the benchmark must not."""
+    run, asked = Session.run, []
+
+    def late(self: Session, requests: Any) -> Any:
+        found = run(self, requests)
+        asked.append(found)
+        if len(asked) == 3:  # Two warm-ups, and the first text.
+            signal.raise_signal(signal.SIGINT)
+            self._stop_flag.is_set = False
+        return found
+
+    monkeypatch.setattr(Session, "run", late)
+    result, report = measured(pair, tmp_path, *SMALL)
+    assert result.exit_code == 130 and report.interrupted
+    assert [(row.arm, len(row.runs)) for row in report.rows] == [("plain", 1)]
+
+
 def test_stdout_holds_one_thing(pair: tuple[Path, Path]) -> None:
     result = bench(pair, *SMALL, "--arms", "plain", "--json", "-")
     assert result.exit_code == 0, result.output
@@ -176,7 +197,11 @@ def test_comparing_two_reports(pair: tuple[Path, Path], tmp_path: Path) -> None:
         (["--shapes", "pp"], "There is no shape 'pp'."),
         (["--plot", "x.pdf"], "x.pdf does not end in"),
         (["--json", "no/such/x.json"], "no/such/x.json cannot be written."),
-        (["--json", "x", "--csv", "x"], "Two outputs have the same name."),
+        (["--json", "x", "--csv", "./x"], "Two outputs have the same name."),
+        (
+            ["--prompts", "mine.jsonl", "--json", "./mine.jsonl"],
+            "mine.jsonl holds the prompts and would be written over.",
+        ),
         (["--prompts", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["--prompts", "missing.jsonl", "--limit", "2"], "--limit cannot take effect together with --prompts."),
         (["--set", "sampling.max_tokens=5"], "sampling.max_tokens cannot take effect in a benchmark."),

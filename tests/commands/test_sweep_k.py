@@ -141,6 +141,20 @@ def test_a_file_of_prompts_and_stdout(pair: tuple[Path, Path], tmp_path: Path) -
     assert {one.workload for one in found.gains} == {"mine.jsonl"} and found.verdict in result.stderr
 
 
+def test_prompts_of_which_no_text_has_a_speed(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    asked = ("--k", "0,2", "--prompts", str(file), "--tokens", "6")
+    for line, message, code in (
+        ('{"prompt": "ab", "max_tokens": 1}', "no text was long enough to have a speed", 1),
+        ('{"prompt": "ab", "max_tokens": 5000}', "needs 5002 positions", 0),
+    ):
+        file.write_text(line)
+        result, found = measured(pair, tmp_path, *asked)
+        assert result.exit_code == code and message in result.stdout, result.output
+        assert found.choice is None and not found.gains
+        assert "nothing to compare" in found.verdict
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

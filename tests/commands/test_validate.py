@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from helix_cli.__main__ import leave
 from helix_cli.app import app
 from helix_cli.checks import environment
 from tests.commands.fakes import fails
@@ -48,6 +50,30 @@ def test_json_on_stdout_comes_alone() -> None:
     assert "All good" in result.stderr
 
 
+def test_an_interruption_still_reports_what_is_finished(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # As in the program itself, where Ctrl-C while models load ends everything at once.
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        monkeypatch.setattr(environment, "Noise", lambda *_: signal.raise_signal(signal.SIGINT))
+        file = tmp_path / "report.json"
+        result = helix("--only", "environment.python", "--only", "environment.noise", "--json", str(file))
+        assert signal.getsignal(signal.SIGINT) is leave
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 130 and "Interrupted, without a verdict: 1 checks passed, 1 skipped." in result.stdout
+    content = json.loads(file.read_text())
+    assert content["interrupted"] and content["exit_code"] == 130
+    assert [one["result"] for one in content["checks"]] == ["pass", "skipped"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_report_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    result = helix("--only", "environment.noise", "--json", "/dev/full", "--html", str(page))
+    assert result.exit_code == 2 and "no space left" in result.stderr
+    assert "All good" in result.stdout and "All good" in page.read_text()
+
+
 def test_a_model_that_is_not_there() -> None:
     fails(
         helix("--model", "./nowhere", "--drafter", "ngram", "--only", "files"), "There is no model directory ./nowhere"
@@ -67,7 +93,7 @@ def test_models_that_cannot_be_opened_are_no_success(tmp_path: Path) -> None:
         (["--quick", "--full"], "--quick cannot take effect together with --full", "Leave one"),
         (["--only", "numeric"], "There is no group or check called numeric", "Did you mean numerics?"),
         (["--json", "/nowhere/x.json"], "/nowhere/x.json cannot be written", "a folder that exists"),
-        (["--json", "x", "--html", "x"], "--json and --html name the same file", "a file of its own"),
+        (["--json", "x", "--html", "x"], "Two outputs have the same name", "a file of its own"),
         (["--seed", "-1"], "--seed -1 is out of range", "whole number"),
     ],
 )

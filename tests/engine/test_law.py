@@ -30,7 +30,7 @@ def target_law(
     params: SamplingParams, prompt: tuple[int, ...] = PROMPT, length: int = LENGTH
 ) -> dict[tuple[int, ...], float]:
     """Of the tiny target."""
-    return law_of(decoder("target"), prompt, params, EOS, length)
+    return law_of(decoder("target"), prompt, params, EOS, length).chances
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_coupled_text_is_a_function_of_the_seed(way: str, drafter: str, setting:
 def test_emitted_texts_follow_the_targets_law(way: str, rule: str) -> None:
     prompt = tuple(range(3, SMALL["vocab_size"])) * 2
     params = SamplingParams(temperature=0.7, max_tokens=3)
-    law = law_of(tiny_pair(way).target, prompt, params, EOS, 3)
+    law = law_of(tiny_pair(way).target, prompt, params, EOS, 3).chances
     bench = build(way, "model", 2, max_sequences=100, max_step_tokens=400, num_blocks=400)
     seeds = [SamplingParams(temperature=0.7, max_tokens=3, seed=seed) for seed in range(SAMPLES)]
     counts = Counter(tuple(one.tokens) for one in bench.run([Request(prompt, one) for one in seeds], rule))

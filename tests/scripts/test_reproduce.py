@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from helix_cli.app import COMMANDS, load_command
-from scripts.reproduce import PARTS, Part, reproduce
+from scripts.reproduce import PARTS, Part, main, reproduce
 
 NEEDY = Part("needy", "Needs a pair", ("-m", "x", "PAIR/target"))
 PLAIN = Part("plain", "Needs nothing", ("-m", "x"))
@@ -66,6 +67,19 @@ def test_every_command_exists_and_knows_its_options(part: Part) -> None:
         assert found is not None and found.origin is not None
         known = {flag for flag in flags if f'"{flag}"' in _sources(Path(found.origin))}
     assert flags <= known, flags - known
+
+
+@pytest.mark.parametrize("name", ["demo", "start", "kernels", "int8", "exact", "pair-memory"])
+def test_the_commands_are_those_of_the_documentation(name: str) -> None:
+    [part] = [one for one in PARTS if one.name == name]
+    assert f"`python {shlex.join(part.arguments)}`" in Path("docs/benchmarks.md").read_text(encoding="utf-8")
+
+
+def test_a_file_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.argv", ["reproduce", "--output", str(tmp_path / "no" / "r.md")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
 
 
 def _sources(file: Path) -> str:

@@ -35,13 +35,14 @@ def build_sweep(
 ) -> Sweep:
     """Computes every figure from the raw runs. What has no runs has no row and no gain."""
     base = build_report(measured, arms, workloads, command=command, rounds=plan.rounds, condition=condition)
-    kinds = [one.name for one in workloads if any((arm.name, one.name) in measured.runs for arm in arms)]
+    # Texts of one token have no speed; the report says so of them, and a sweep has no use for them.
     runs: dict[tuple[str, str], Sequence[Run]] = {
-        (arm.name, kind): measured.runs[arm.name, kind]
-        for kind in kinds
+        (arm.name, one.name): timed
+        for one in workloads
         for arm in arms
-        if measured.runs[arm.name, kind]
+        if (timed := [run for run in measured.runs.get((arm.name, one.name), ()) if text_speed(run) is not None])
     }
+    kinds = [one.name for one in workloads if any((arm.name, one.name) in runs for arm in arms)]
     if len(kinds) > 1:
         runs |= {
             (arm.name, ALL): together
@@ -52,7 +53,7 @@ def build_sweep(
     parts = [
         found
         for drafter in plan.drafters
-        if (found := _ingredients(drafter, plan.settings, [kind for kind in kinds if kind != ALL], runs, kinds[0]))
+        if (found := _ingredients(drafter, plan.settings, [kind for kind in kinds if kind != ALL], runs))
     ]
     gains = [
         _gain(setting, kind, runs, next((one for one in parts if one.drafter == setting.drafter), None))
@@ -75,12 +76,10 @@ def build_sweep(
     )
 
 
-def _ingredients(
-    drafter: str, settings: Sequence[Setting], kinds: Sequence[str], runs: RunsOf, all_kinds: str
-) -> Ingredients | None:
+def _ingredients(drafter: str, settings: Sequence[Setting], kinds: Sequence[str], runs: RunsOf) -> Ingredients | None:
     depths = [setting for setting in settings if setting.drafter == drafter and setting.k]
     by_kind = {kind: {one.k: runs[one.name, kind] for one in depths if (one.name, kind) in runs} for kind in kinds}
-    return ingredients(drafter, by_kind, runs.get((PLAIN, all_kinds), ()))
+    return ingredients(drafter, by_kind, [run for kind in kinds for run in runs.get((PLAIN, kind), ())])
 
 
 def _gain(setting: Setting, kind: str, runs: RunsOf, parts: Ingredients | None) -> Gain:
@@ -93,7 +92,7 @@ def _gain(setting: Setting, kind: str, runs: RunsOf, parts: Ingredients | None) 
         drafter=setting.drafter if setting.k else "none",
         k=setting.k,
         workload=kind,
-        speed=median(speed for run in mine if (speed := text_speed(run)) is not None),
+        speed=median(filter(None, map(text_speed, mine))),
         speed_up=speed_up(mine, plain, text_speed) if setting.k else None,
         predicted=predict(parts, known, setting.k, mine) if parts is not None and known is not None else None,
         tokens_per_round=tokens_per_round([text for run in mine for text in run.texts]),
