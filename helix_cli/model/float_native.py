@@ -34,8 +34,9 @@ FLOAT32, BFLOAT16, ROUNDED = range(3)
 """Kinds of products, as in float_product.c."""
 MANY_ROWS: Final = 48
 """From here on torch's own float32 product is faster, by a quarter for 512 rows, weights to be widened included."""
-MANY_ROUNDED_ROWS: Final = 32
-"""The same for inputs that are rounded; oneDNN rounds what comes out as well."""
+MANY_ROUNDED_ROWS: Final = 128
+"""The same for inputs that are rounded. oneDNN is faster from 24 rows on, by a quarter for 512; but it rounds what
+comes out as well, so a batch of verifications, which may have a hundred rows, keeps its bits here."""
 WIDENED: Final = 1 << 20
 """Elements of a bfloat16 matrix that are widened at a time, so that they are still in the cache when they are used."""
 

@@ -71,7 +71,8 @@ class Native:
 
 def open_native() -> Native | None:
     """The kernel; None where it cannot be had."""
-    function, known = open_function(SOURCE, "helix_int8", ARGUMENTS), form()
+    function = open_function(SOURCE, "helix_int8", ARGUMENTS)
+    known = None if function is None else form()
     return None if function is None or known is None else Native(function, *known)
 
 

@@ -147,12 +147,11 @@ static float rounded(float x) {
     return x;
 }
 
-/* The sum of a vector's lanes, and of what of k fills no vector. */
-static float total(vector sum, const float *x, const char *w, long from, long k, int kind) {
+/* `sum` and the products of what of k fills no vector. */
+static float with_rest(float sum, const float *x, const char *w, long from, long k, int kind) {
     const int size = weight_size(kind);
-    float all = lane_sum(sum);
-    for (long i = from; i < k; i++) all += (kind == ROUNDED ? rounded(x[i]) : x[i]) * load_one(w + i * size, size);
-    return all;
+    for (long i = from; i < k; i++) sum += (kind == ROUNDED ? rounded(x[i]) : x[i]) * load_one(w + i * size, size);
+    return sum;
 }
 
 /* Puts the even places of every two vectors before the odd ones, as `load` gives the weights. */
@@ -192,6 +191,7 @@ void helix_float(const float *x, long m, long k, const void *weights, int kind, 
         for (long first = 0; first < m; first += most) {
             long rows = m - first < most ? m - first : most;
             vector sums[FEW][PANEL];
+            float lanes[4];
             memset(sums, 0, sizeof sums);
             for (long start = 0; start < whole; start += length) {
                 long end = start + length < whole ? start + length : whole;
@@ -199,7 +199,9 @@ void helix_float(const float *x, long m, long k, const void *weights, int kind, 
             }
             for (long r = first; r < first + rows; r++)
                 for (long j = 0; j < outs; j++) {
-                    float value = total(sums[r - first][j], x + r * k, top + j * k * size, whole, k, kind);
+                    const vector *four = sums[r - first] + j / 4 * 4;
+                    if (j % 4 == 0) lane_sums(four[0], four[1], four[2], four[3], lanes);
+                    float value = with_rest(lanes[j % 4], x + r * k, top + j * k * size, whole, k, kind);
                     if (bias) value += bias[column + j];
                     if (added) value += added[r * n + column + j];
                     y[r * n + column + j] = value;

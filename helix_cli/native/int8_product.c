@@ -85,11 +85,16 @@ INLINE void sums(const int8_t *x, long padded, const uint8_t *w, const int rows,
             acc[r][0] = _mm512_dpbusd_epi32(acc[r][0], w01, v), acc[r][1] = _mm512_dpbusd_epi32(acc[r][1], w23, v);
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < 2; j++) {
-            out[r][2 * j] = total(_mm512_castsi512_si256(acc[r][j]));
-            out[r][2 * j + 1] = total(_mm512_extracti64x4_epi64(acc[r][j], 1));
-        }
+    for (int r = 0; r < rows; r++) {
+        /* Each half belongs to an output: pairs of sums, then their pairs, then the two quarters of each half. */
+        __m512i pairs = _mm512_add_epi32(_mm512_unpacklo_epi32(acc[r][0], acc[r][1]), _mm512_unpackhi_epi32(acc[r][0], acc[r][1]));
+        pairs = _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, 0x4e));
+        __m256i low = _mm512_castsi512_si256(pairs), high = _mm512_extracti64x4_epi64(pairs, 1);
+        __m128i first = _mm_add_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+        __m128i second = _mm_add_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+        /* Lanes 0 and 1 of `first` are outputs 0 and 2, of `second` 1 and 3. */
+        _mm_storeu_si128((__m128i *)out[r], _mm_unpacklo_epi32(first, second));
+    }
 }
 #elif defined(__AVX2__)
 /* acc + the sums of each four products of `w`, unsigned, with `x`, signed. */

@@ -111,7 +111,7 @@ def test_the_same_size_the_same_folder_and_too_little_in_common_are_refused(
     for path, words in (
         (tmp_path / "twin", "no smaller than the target"),
         (tmp_path / "link", "the target itself"),
-        (machine / "other", "drafting needs 101%"),
+        (machine / "other", "drafting needs 101 %"),
     ):
         refusal = examine(Found("x", path), target, backend).refusal
         assert refusal is not None and words in refusal
