@@ -105,7 +105,9 @@ def test_one_sequence(kernel: str, first: int, length: int, contiguous: bool, fu
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("heads", [Heads(4, 4, 8), Heads(4, 1, 16), Heads(1, 1, 4)], ids=str)
+@pytest.mark.parametrize(
+    "heads", [Heads(4, 4, 8), Heads(4, 1, 16), Heads(1, 1, 4), Heads(5, 1, 64), Heads(6, 2, 80)], ids=str
+)
 def test_head_counts(kernel: str, heads: Heads) -> None:
     pool = Pool(seed=0, heads=heads)
     check(pool, kernel, True, [pool.sequence(7, 4, False), pool.sequence(3, 18, True)])
