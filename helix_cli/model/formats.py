@@ -70,6 +70,8 @@ def choose_weights(
     candidates = [own]
     if backend.mixed_products:
         may_round = may_round or is_draft
+        if not is_draft and may_round and checkpoint is torch.bfloat16 and rounds_inputs(checkpoint, backend):
+            return name_of(checkpoint)  # a target's text may not hang on which of two arithmetics was timed faster
         others = [name for name in ("float32", "bfloat16") if name != own and _holds(name, checkpoint, is_draft)]
         candidates += [name for name in others if may_round or not rounds_inputs(NUMBER_TYPES[name], backend)]
         if is_draft and why_no_int8(backend, dtype) is None:

@@ -47,7 +47,8 @@ def test_auto(cpu: Backend, checkpoint: torch.dtype, dtype: torch.dtype, target:
     assert choose(cpu, "auto", checkpoint, dtype, True) == draft
 
 
-def test_auto_takes_what_is_faster_here(cpu: Backend) -> None:
+def test_auto_takes_what_is_faster_here(cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: False)
     slow = COSTS | {"int8": 9.0, "bfloat16": 5.0}
     for is_draft in (False, True):
         assert choose_weights("auto", B16, F32, cpu, is_draft, slow.__getitem__) == "float32"
@@ -59,6 +60,9 @@ def test_whoever_asks_for_float32_gets_no_rounded_inputs(cpu: Backend, monkeypat
 
     monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: dtype == B16)
     assert chosen(True) == "bfloat16" and chosen(False) == "float32"
+    slow = COSTS | {"bfloat16": 9.0}
+    for known in (slow.__getitem__, lambda name: None):
+        assert choose_weights("auto", B16, F32, cpu, False, known) == "bfloat16", "no timing decides what is said"
     assert chosen(False, requested="bfloat16") == "bfloat16" and chosen(False, is_draft=True) == "int8"
     with monkeypatch.context() as without_integers:
         without_integers.setattr(formats, "best_kernel", lambda: None)
@@ -142,6 +146,7 @@ def test_a_machine_too_busy_to_measure_decides_nothing(
 ) -> None:
     shape = read_architecture(tiny_checkpoint(tmp_path / "model"))
     monkeypatch.setattr(speed, "_time", lambda products, x: 0.02)
+    monkeypatch.setattr(formats, "rounds_inputs", lambda dtype, backend: False)
     storage = Storage(tmp_path / "kept", 1 << 30)
     measured = ProductSpeed(shape, F32, open_backend("cpu", 1), storage)
     assert measured.one_row("float32") is None and measured.decoding("float32") is None
