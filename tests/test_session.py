@@ -196,7 +196,7 @@ def test_the_models_own_sampling_is_the_default(tmp_path: Path) -> None:
 
 REFUSED: list[tuple[list[str], type[HelixError], str]] = [
     (["model.path=nowhere/at/all"], ModelError, "nowhere/at/all"),
-    (["draft.kind=early_exit", "draft.layers=3"], ConfigError, "3 layers"),
+    (["draft.kind=early_exit", "draft.layers=3"], ConfigError, "layer 3 is no short cut for a target of 3"),
     (["backend.device=cuda"], DeviceError, "cuda|CUDA|GPU"),
     (["verify.rule=greedy", "sampling.temperature=1"], ConfigError, "greedy"),
 ]
