@@ -57,7 +57,7 @@ def test_a_conversation(start: Start, folder: Path) -> None:
     terminal.type("Hé 😀\r")
     terminal.until("tok/s")
     terminal.until_prompt()
-    assert "• Ça😀" in terminal.text and "> Hé 😀" in terminal.text and COLOUR.search(terminal.raw)
+    assert "• Ça😀" in terminal.text and "> Hé 😀" in terminal.text and "\x1b[1m •" in terminal.raw
     assert said(folder) == [("Hé 😀", ANSWER)]
 
     terminal.type("\x1b[200~pasted\nlines\x1b[201~\r")
