@@ -19,8 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from helix_cli import __version__
-from helix_cli.commands.interrupt import EXIT_CODE
-from helix_cli.errors import HelixError, is_out_of_memory
+from helix_cli.errors import INTERRUPTED, HelixError, is_out_of_memory
 from helix_cli.ui import console
 
 COMMANDS: Final[dict[str, str]] = {
@@ -60,7 +59,7 @@ class HelixGroup(TyperGroup):
         except KeyboardInterrupt:
             with suppress(OSError):
                 console.notice("Interrupted.")
-            raise typer.Exit(EXIT_CODE) from None
+            raise typer.Exit(INTERRUPTED) from None
         except typer.BadParameter as error:
             # What reads options with pydantic lets its word for them through.
             error.message = error.message.removeprefix("Value error, ")

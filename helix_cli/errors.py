@@ -1,6 +1,10 @@
 """The errors a user can cause or meet: one sentence, one hint, exit code 2."""
 
 import errno
+import signal
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit code that a shell expects of a program that Ctrl-C ended."""
 
 
 class HelixError(Exception):

@@ -167,20 +167,9 @@ def killed_while_writing_weights(world: World) -> str:
 
 def killed_while_writing_a_prompt(world: World) -> str:
     """kill -9 while a prompt's K/V are kept."""
-    return _killed_while_keeping(
-        world,
-        *(
-            "generate",
-            "def f(x):\n" * 60,
-            "--prompt-cache",
-            "it",
-            "--max-tokens",
-            "8",
-            "--no-stats",
-            "--temperature",
-            "0",
-        ),
-    )
+    question = "def f(x):\n" * 60
+    arguments = ("generate", question, "--prompt-cache", "it", "--max-tokens", "8", "--no-stats", "--temperature", "0")
+    return _killed_while_keeping(world, *arguments)
 
 
 @contextmanager

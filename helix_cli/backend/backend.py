@@ -33,7 +33,7 @@ class Backend:
     dtypes: tuple[torch.dtype, ...]
     """Number types that weights and activations may have."""
     automatic: Mapping[torch.dtype, torch.dtype]
-    """What `auto` runs a checkpoint's type in; a type not listed runs in float32."""
+    """What `auto` runs a checkpoint's type in by torch's own operations; a type not listed runs in float32."""
     packed_linear: bool
     """oneDNN's prepacked matrix products exist here."""
     fused_attention: bool
@@ -79,9 +79,3 @@ def check_works(device: torch.device) -> None:
     total = (torch.tensor([1.0, 2.0]).to(device) + torch.ones(2, device=device)).cpu().tolist()
     if total != [2.0, 3.0]:
         raise RuntimeError(f"1 + 1 and 2 + 1 gave {total}")
-
-
-def first_line(error: BaseException) -> str:
-    """A device's error in one line; their messages go on for pages."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -8,8 +8,8 @@ import platform
 import torch
 
 from helix_cli.backend import host
-from helix_cli.backend.backend import Backend, check_works, first_line
-from helix_cli.errors import DeviceError
+from helix_cli.backend.backend import Backend, check_works
+from helix_cli.errors import DeviceError, first_line
 
 
 def open_cpu(index: int | None, threads: int | None) -> Backend:

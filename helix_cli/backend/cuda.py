@@ -6,9 +6,9 @@ from functools import partial
 
 import torch
 
-from helix_cli.backend.backend import Backend, check_works, first_line
+from helix_cli.backend.backend import Backend, check_works
 from helix_cli.backend.graphs import GraphCapture
-from helix_cli.errors import DeviceError
+from helix_cli.errors import DeviceError, first_line
 
 _BFLOAT16_CAPABILITY = (8, 0)
 """From Ampere on the tensor cores take bfloat16; before that it is emulated."""

@@ -15,8 +15,8 @@ from types import ModuleType
 
 import torch
 
-from helix_cli.backend.backend import Backend, check_works, first_line
-from helix_cli.errors import DeviceError
+from helix_cli.backend.backend import Backend, check_works
+from helix_cli.errors import DeviceError, first_line
 
 _PACKAGE = "torch_directml"
 _TORCH = "2.4.1"

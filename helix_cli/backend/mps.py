@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from helix_cli.backend.backend import Backend, check_works, first_line
-from helix_cli.errors import DeviceError
+from helix_cli.backend.backend import Backend, check_works
+from helix_cli.errors import DeviceError, first_line
 
 
 def is_present() -> bool:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from helix_cli.backend import BACKENDS, is_present, open_backend
-from helix_cli.backend.backend import Backend, first_line
-from helix_cli.errors import DeviceError
+from helix_cli.backend.backend import Backend
+from helix_cli.errors import DeviceError, first_line
 
 TOLERANCE: Final = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 0.1}
 """Largest difference from the same operations in float32 on the CPU, for values around 1."""

@@ -203,8 +203,9 @@ def batching(job: Job) -> Any:
 
 
 def replace_weights(setup: Setup, target: Any, draft: Any) -> Setup:
-    """The setup with the weights that a pass of transformers' models reads."""
-    facts = {"target": _facts(setup.target, target), "draft": draft and setup.draft and _facts(setup.draft, draft)}
+    """The setup with the weights that a pass of transformers' models reads, and the type that it computes in."""
+    own = _facts(setup.target, target)
+    facts = {"target": own, "draft": draft and setup.draft and _facts(setup.draft, draft), "dtype": own.weights}
     return setup.model_copy(update=facts)
 
 

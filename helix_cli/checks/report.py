@@ -8,10 +8,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from helix_cli.checks.check import Result
+from helix_cli.errors import INTERRUPTED
 
 SCHEMA_VERSION: Final = 1
-ALL_GOOD, FAILED, NOT_RUN, ONLY_TIES, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes; the last is what a shell expects of a program that Ctrl-C ended."""
+ALL_GOOD, FAILED, NOT_RUN, ONLY_TIES = 0, 1, 2, 3
+"""Exit codes."""
 
 
 class Record(BaseModel):

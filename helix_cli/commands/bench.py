@@ -16,13 +16,21 @@ from helix_cli.bench.plan import ARMS, FIXED_OPTIONS, Plan, bench_config, make_p
 from helix_cli.bench.reporting import build_report, read_report
 from helix_cli.bench.schema import Report, Run
 from helix_cli.bench.workloads import CATEGORIES
-from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.interrupt import stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
-from helix_cli.commands.measuring import CsvFile, JsonFile, MarkdownFile, OwnPrompts, PlotFile, measuring_option
+from helix_cli.commands.measuring import (
+    CsvFile,
+    JsonFile,
+    MarkdownFile,
+    NewTokens,
+    OwnPrompts,
+    PlotFile,
+    measuring_option,
+)
 from helix_cli.commands.outputs import Outputs
 from helix_cli.commands.prompts import STDIN, read_prompts
 from helix_cli.commands.settings import Choices, with_settings
-from helix_cli.errors import InputError
+from helix_cli.errors import INTERRUPTED, InputError
 from helix_cli.phases import Phases
 from helix_cli.ui.console import notice
 from helix_cli.ui.measuring import MeasureProgress, show_lines, show_table
@@ -64,10 +72,7 @@ def bench(
         int,
         measuring_option("--rounds", "How often everything is run.", "N", min=1),
     ] = 2,
-    tokens: Annotated[
-        int,
-        measuring_option("--tokens", "Tokens that each prompt is continued by.", "N", min=2),
-    ] = 48,
+    tokens: NewTokens = 48,
     batch: Annotated[
         str | None,
         measuring_option(
@@ -103,7 +108,7 @@ def bench(
     report = run(config, plan, own_name(prompts), own, phases)
     outputs.write(report_page(report))
     if report.interrupted:
-        raise typer.Exit(EXIT_CODE)
+        raise typer.Exit(INTERRUPTED)
     if report.failed:
         raise typer.Exit(FAILED)
 

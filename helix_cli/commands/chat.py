@@ -13,11 +13,10 @@ from helix_cli.chat.chat import Chat
 from helix_cli.chat.conversation import Conversation, conversation_messages
 from helix_cli.chat.settings import Settings
 from helix_cli.commands.chat_loop import ChatLoop, Showing
-from helix_cli.commands.interrupt import EXIT_CODE
 from helix_cli.commands.loading import load_session
 from helix_cli.commands.prompts import read_prompt
 from helix_cli.commands.settings import OPTIONS, Choices, check_together, with_settings
-from helix_cli.errors import InputError
+from helix_cli.errors import INTERRUPTED, InputError
 from helix_cli.phases import Phases
 from helix_cli.prompt import Prompt, read_text
 from helix_cli.ui.console import notice
@@ -106,7 +105,7 @@ def chat(
         one.attach(file.name, content)
     loop = ChatLoop(one, Showing(plain=plain, json=as_json, stats=not (no_stats or as_json)), attended)
     if loop.answer_once(question) if question is not None and once else loop.run(question):
-        raise typer.Exit(EXIT_CODE)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _conversation(

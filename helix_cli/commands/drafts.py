@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.interrupt import stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
-from helix_cli.errors import HelixError, Interrupted
+from helix_cli.errors import INTERRUPTED, HelixError, Interrupted
 from helix_cli.ui.console import Screen, notice
 from helix_cli.ui.measuring import MeasureProgress, show_lines, show_table
 from helix_cli.ui.progress import working
@@ -53,7 +53,7 @@ def drafts(
     else:
         _show(target, lines, measure)
     if interrupted:
-        raise typer.Exit(EXIT_CODE)
+        raise typer.Exit(INTERRUPTED)
 
 
 def find(target: str, folders: Sequence[Path]) -> list[Candidate]:

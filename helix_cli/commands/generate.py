@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from helix_cli.commands.batch import run_batch
-from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.interrupt import stop_on_interrupt
 from helix_cli.commands.loading import load_session
 from helix_cli.commands.prompts import read_prompt
 from helix_cli.commands.settings import Choices, check_together, with_settings
 from helix_cli.core import TextEvent
-from helix_cli.errors import ConfigError
+from helix_cli.errors import INTERRUPTED, ConfigError
 from helix_cli.phases import Phases
 from helix_cli.ui.console import notice
 from helix_cli.ui.stream import Renderer, open_renderer
@@ -100,7 +100,7 @@ def generate(
         phases.end("prompt")
         interrupted = run_one(config, one, open_renderer(as_json, show_draft, not no_stats), phases)
     if interrupted:
-        raise typer.Exit(EXIT_CODE)
+        raise typer.Exit(INTERRUPTED)
 
 
 def check_takes_effect(choices: Choices, config: Config, *, chat: bool) -> None:

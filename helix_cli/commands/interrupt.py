@@ -10,9 +10,6 @@ from types import FrameType
 
 from helix_cli.errors import Interrupted
 
-EXIT_CODE = 128 + signal.SIGINT
-"""What a shell expects of a program that Ctrl-C ended."""
-
 
 @dataclass
 class Interrupt:

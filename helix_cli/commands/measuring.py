@@ -24,6 +24,7 @@ OwnPrompts = Annotated[
         "--prompts", "Your own prompts instead of the bundled ones, as for generate --input; - is stdin.", "FILE"
     ),
 ]
+NewTokens = Annotated[int, measuring_option("--tokens", "Tokens that each prompt is continued by.", "N", min=2)]
 JsonFile = Annotated[Path | None, output_option("--json", "Write everything, raw samples too; - is stdout.")]
 CsvFile = Annotated[
     Path | None, output_option("--csv", "Write a line for each arm or setting and kind of work; - is stdout.")

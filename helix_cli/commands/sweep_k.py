@@ -23,12 +23,13 @@ from helix_cli.bench.sweep.plan import (
 )
 from helix_cli.bench.workloads import CATEGORIES
 from helix_cli.commands.bench import FAILED, own_name, refuse_bundled_choices
-from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.interrupt import stop_on_interrupt
 from helix_cli.commands.loading import garbage_ignored, load_session
 from helix_cli.commands.measuring import (
     CsvFile,
     JsonFile,
     MarkdownFile,
+    NewTokens,
     OwnPrompts,
     PlotFile,
     measuring_option,
@@ -37,6 +38,7 @@ from helix_cli.commands.measuring import (
 from helix_cli.commands.outputs import Outputs
 from helix_cli.commands.prompts import read_prompts
 from helix_cli.commands.settings import Choices, with_settings
+from helix_cli.errors import INTERRUPTED
 from helix_cli.phases import Phases
 from helix_cli.ui.console import notice
 from helix_cli.ui.measuring import MeasureProgress
@@ -79,7 +81,7 @@ def sweep_k(
     limit: Annotated[int, measuring_option("--limit", "At most so many prompts of each kind.", "N", min=1)] = 8,
     prompts: OwnPrompts = None,
     rounds: Annotated[int, measuring_option("--rounds", "How often everything is run at most.", "N", min=1)] = 1,
-    tokens: Annotated[int, measuring_option("--tokens", "Tokens that each prompt is continued by.", "N", min=2)] = 48,
+    tokens: NewTokens = 48,
     precision: Annotated[
         float,
         measuring_option(
@@ -137,7 +139,7 @@ def sweep_k(
     if save is not None:
         write_choice(save, sweep, configs)
     if sweep.interrupted:
-        raise typer.Exit(EXIT_CODE)
+        raise typer.Exit(INTERRUPTED)
     if sweep.failed:
         raise typer.Exit(FAILED)
 

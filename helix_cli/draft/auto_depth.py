@@ -98,7 +98,8 @@ class AutoDepth:
         ]
         for room, depth, probe in zip(rooms, depths, probes, strict=True):
             text = self._texts[room.sequence_id]
-            text.rest, text.resting_from = 0 if depth else REST, room.source
+            if depth or not self._is_resting(room):
+                text.rest, text.resting_from = 0 if depth else REST, room.source
             if depth:
                 self._ask(room, depth, probe)
         plain_s = self.costs.step.seconds(len(rooms))
@@ -130,8 +131,8 @@ class AutoDepth:
 
     def _go_on_resting(self, text: _Text) -> None:
         """A text changes while nothing of it is judged, so what is believed of it becomes what is usual."""
-        text.rest -= 1
-        if text.rest == 0:
+        was_resting, text.rest = text.rest > 0, max(0, text.rest - 1)
+        if was_resting and not text.rest:
             text.beliefs = {name: self._known(name).idle(belief, REST) for name, belief in text.beliefs.items()}
 
     def _best(self, rooms: Sequence[Room]) -> tuple[list[int], float]:

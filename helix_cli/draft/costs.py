@@ -5,14 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from itertools import accumulate
 
-from helix_cli.draft.lead import Lead
+from helix_cli.draft.lead import LARGEST_SURPRISE, Lead
 
 # A machine slows down for everything at once, so most of a surprise moves the whole curve and little of it one point.
 SCALE_WEIGHT, POINT_WEIGHT = 0.2, 0.05
-# One sample may not say more than this factor: a process that was stopped for a minute says nothing about a kernel.
-LARGEST_SURPRISE = 2.0
-# The same while a point rests on few samples: the first passes of a shape are slow, and a depth that looks dear is not
-# tried again.
+# What one sample may say at most (see LARGEST_SURPRISE) while a point rests on few: the first passes of a shape are
+# slow, and a depth that looks dear is not tried again.
 FIRST_SURPRISE = 1.15
 # Samples that set up a point before surprises move the whole curve, and how long fewer samples than that are believed.
 ENOUGH_SAMPLES, DOUBTED_AFTER = 8, 128

@@ -5,8 +5,10 @@ from __future__ import annotations
 # The share of old samples that a new one leaves, the variance of lengths from which they tell a start from a pass, and
 # samples without which they tell nothing.
 MEMORY, LEAST_SPREAD, FEW = 0.98, 0.2, 4.0
-# A start takes no longer than so many passes, and one sample says no more than this factor over what was expected.
-LONGEST, LARGEST_SURPRISE = 8.0, 2.0
+# A start takes no longer than so many passes.
+LONGEST = 8.0
+# One sample may not say more than this factor: a process that was stopped for a minute says nothing about a kernel.
+LARGEST_SURPRISE = 2.0
 
 
 class Lead:

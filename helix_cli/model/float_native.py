@@ -1,7 +1,8 @@
 """Float products compiled on this machine: as many rows as a verification has take little longer than one.
 
-The weights stay as they are in the checkpoint, float32 or bfloat16, in one copy; rows and sums are float32. A row's
-sums run in one order whatever else is in the product, so that its result has the same bits in any company.
+The weights stay as they are in the checkpoint, float32 or bfloat16, in one copy; sums are float32, and so are rows, or
+they are rounded to bfloat16 where the processor multiplies that itself. A row's sums run in one order whatever else is
+in the product, so that its result has the same bits in any company.
 
 Microseconds on two AVX2 cores, for 1 and 5 rows and weights that come from memory, when this kernel was chosen; the
 packed ones are oneDNN's. `scripts/measure_kernels.py` measures the present ones.

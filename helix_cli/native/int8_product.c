@@ -63,14 +63,6 @@ static void round_row(const float *x, long k, long stride, int8_t *out, float *s
     *sum = OFFSET * all;
 }
 
-#ifdef __AVX2__
-static inline int32_t total(__m256i v) {
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-}
-#endif
-
 /* Sums of `rows` rows with the outputs at w; `rows` is a constant wherever this is inlined. */
 #ifdef __AVX512VNNI__
 INLINE void sums(const int8_t *x, long padded, const uint8_t *w, const int rows, int32_t out[GROUP][OUTS]) {
@@ -97,6 +89,12 @@ INLINE void sums(const int8_t *x, long padded, const uint8_t *w, const int rows,
     }
 }
 #elif defined(__AVX2__)
+static inline int32_t total(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
 /* acc + the sums of each four products of `w`, unsigned, with `x`, signed. */
 INLINE __m256i dot(__m256i acc, __m256i w, __m256i x) {
 #ifdef __AVXVNNI__

@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from helix_cli.commands.interrupt import EXIT_CODE, stop_on_interrupt
+from helix_cli.commands.interrupt import stop_on_interrupt
+from helix_cli.errors import INTERRUPTED
 
 
 def test_first_interrupt_asks_and_second_stops() -> None:
@@ -19,4 +20,4 @@ def test_first_interrupt_asks_and_second_stops() -> None:
         signal.raise_signal(signal.SIGINT)
     assert calls == [1]
     assert signal.getsignal(signal.SIGINT) is before
-    assert EXIT_CODE == 130
+    assert INTERRUPTED == 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import fmean
 
 import pytest
@@ -96,6 +97,24 @@ def test_a_text_that_begins_badly_is_looked_at_again_before_long() -> None:
         run = simulate(depth, machine, lambda place: 0.0 if place < 20 else 0.85, seed=seed)
         drafted = [place for place, depth_then in zip(run.num_tokens, run.depths, strict=True) if depth_then > 1]
         assert next((place for place in drafted if place > 20), 512) < 64
+
+
+def test_in_a_batch_too_a_text_that_rests_is_looked_at_again() -> None:
+    """Its neighbour drafts all the time, so that depths are chosen in every step."""
+    depth = AutoDepth()
+    asked: list[int] = []
+    for step in range(160):
+        rooms = [Room(0, 50 + step, 900, "model"), Room(1, 50 + step, 900, "model")]
+        good, bad = (choice.depth for choice in depth.choose(rooms))
+        rows = 2 + good + bad
+        # To feed what a text has missed takes so long that no probe is ever paid for.
+        late = 50.0 if bad and asked and asked[-1] < step - 1 else 0.0
+        if bad:
+            asked.append(step)
+        times = StepTimes(0.1 * max(good, bad) + late, 1.0 + 0.05 * (rows - 2), 0.0, rows)
+        depth.observe(times, [Round(0, good, good, good), Round(1, bad, bad, 0)])
+    first_rest = next(one for one, other in pairwise(asked) if other > one + 1)
+    assert first_rest < 40 and len([step for step in asked if step > 80]) >= 1
 
 
 @each_machine
